@@ -1,0 +1,5 @@
+"""``python -m voicebridge``."""
+
+from voicebridge.cli import main
+
+main()

@@ -1,0 +1,410 @@
+"""All live calls of a process: who comes in, who is turned away, who is still there.
+
+`submit` is the only way in for webhook events and is synchronous: it looks the call up,
+tells its leg, or starts one. Nothing here waits on the network but the tasks it starts,
+and every task it starts is in `_tasks` until it is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import uuid
+from collections import OrderedDict
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from voicebridge.call import Bot, CallFacts
+from voicebridge.core.lifecycle import State
+from voicebridge.errors import CallStateError, ProviderError
+from voicebridge.leg import Leg, Services
+from voicebridge.logs import call_id_var
+from voicebridge.pilotstatus.models import CallStatus, Direction
+from voicebridge.pilotstatus.webhooks import CallEvent, CallEventKind
+
+if TYPE_CHECKING:
+    from voicebridge.pilotstatus.models import CallDetails
+
+#: How long an ended call's id absorbs late events (webhooks are retried for minutes).
+TOMBSTONE_SECONDS = 900.0
+TOMBSTONES = 10_000
+RECENT_CALLS = 200
+#: Polite rejections under way at once; beyond, the provider is asked to come again.
+REJECTIONS = 200
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeConfig:
+    """Limits of the process."""
+
+    max_calls: int = 50
+    stale_ring_seconds: float = 45.0
+    ringing_poll_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CallSummary:
+    """One call for people: numbers masked, no secrets."""
+
+    id: str
+    external_id: str | None
+    direction: str
+    state: str
+    bot: str
+    caller: str | None
+    called: str | None
+    started_at: datetime
+    duration_seconds: float
+    reason: str | None
+    answer_ms: int | None
+    first_audio_ms: int | None
+    reconnects: int
+    frames: Mapping[str, int]
+    lead_ms: Mapping[str, float]
+
+    def as_dict(self) -> dict[str, object]:
+        """JSON-ready."""
+        values: dict[str, object] = {name: getattr(self, name) for name in self.__slots__}
+        values["started_at"] = self.started_at.isoformat()
+        values["frames"] = dict(self.frames)
+        values["lead_ms"] = dict(self.lead_ms)
+        return values
+
+
+def mask(number: str | None) -> str | None:
+    """A phone number as people may see it: its last two digits."""
+    return None if number is None else "…" + number[-2:]
+
+
+class Bridge:
+    """Live calls of one process. Create it inside the running loop."""
+
+    def __init__(self, services: Services, bot: Bot, bot_name: str, config: BridgeConfig) -> None:
+        self._services = services
+        self._clock = services.clock
+        self._config = config
+        self._bots: dict[str, Bot] = {bot_name: bot}
+        self._bot_name = bot_name
+        self._legs: dict[str, Leg] = {}  # by every id the call is known by
+        self._live: set[Leg] = set()
+        self._recent: OrderedDict[str, CallSummary] = OrderedDict()
+        self._tombstones: OrderedDict[str, float] = OrderedDict()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._rejecting = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.draining = False
+
+    async def start(self) -> None:
+        """Starts the bots, and the poller where one is configured."""
+        for bot in self._bots.values():
+            await bot.start()
+        if self._config.ringing_poll_seconds:
+            self._spawn(self._poll_ringing(), "ringing-poll")
+
+    async def close(self) -> None:
+        """Hangs up what is left, waits for it, closes the bots."""
+        self.drain()
+        for leg in tuple(self._live):
+            leg.hang_up("shutdown")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(15):
+                await self._idle.wait()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for bot in self._bots.values():
+            await bot.close()
+
+    @property
+    def active(self) -> int:
+        """Calls that are being answered, carried or ended."""
+        return len(self._live)
+
+    def drain(self) -> None:
+        """Takes no new calls from now on; live ones go on."""
+        self.draining = True
+        self._services.metrics.draining.set(1)
+
+    async def idle(self) -> None:
+        """Waits until no call is live."""
+        await self._idle.wait()
+
+    # Webhook events.
+
+    def submit(self, event: CallEvent) -> bool:
+        """Takes one event; False where it cannot be taken now and should come again."""
+        ids = [each for each in (event.external_id, event.call_id) if each]
+        if not ids:
+            _log.warning("a call event without any id was ignored", extra={"event": event.kind})
+            return True
+        leg = next((self._legs[each] for each in ids if each in self._legs), None)
+        if leg is not None:
+            for each in ids:
+                self._legs[each] = leg
+            self._tell(leg, event)
+            return True
+        if event.kind is CallEventKind.RINGING:
+            return self._offer(event, ids)
+        if event.kind in (CallEventKind.ENDED, CallEventKind.MISSED) and event.trusted:
+            self._bury(ids)
+        return True
+
+    def _tell(self, leg: Leg, event: CallEvent) -> None:
+        if event.kind is CallEventKind.RINGING:
+            return  # a repetition, or the other vocabulary
+        if event.native or not event.trusted:
+            leg.check()
+        elif event.kind is CallEventKind.CONNECTED:
+            leg.connected()
+        elif event.kind in (CallEventKind.ENDED, CallEventKind.MISSED):
+            leg.over("caller" if event.kind is CallEventKind.ENDED else "missed")
+
+    def _offer(self, event: CallEvent, ids: list[str]) -> bool:
+        if event.direction is Direction.OUTBOUND:
+            return True  # somebody else's outbound call rings
+        if any(self._buried(each) for each in ids):
+            return True
+        if self.draining or self.active >= self._config.max_calls:
+            return self._turn_away(ids)
+        age = 0.0
+        if event.timestamp is not None:
+            age = max(0.0, (self._clock.utc() - event.timestamp).total_seconds())
+        facts = CallFacts(
+            id=event.call_id or ids[0],
+            external_id=event.external_id,
+            direction="inbound",
+            caller=event.peer,
+            called=event.own,
+            metadata={},
+            started_at=self._clock.utc(),
+        )
+        confirm = event.native or not event.trusted or age > self._config.stale_ring_seconds
+        leg = Leg(
+            facts,
+            self._bots[self._bot_name],
+            self._bot_name,
+            self._services,
+            confirm=confirm,
+            ring_age=age,
+        )
+        self._carry(leg, ids)
+        return True
+
+    def _carry(self, leg: Leg, ids: list[str]) -> None:
+        for each in ids:
+            self._legs[each] = leg
+        self._live.add(leg)
+        self._idle.clear()
+        self._services.metrics.calls_active.set(self.active)
+        self._spawn(self._run(leg), f"call {leg.facts.id}")
+
+    async def _run(self, leg: Leg) -> None:
+        call_id_var.set(leg.facts.id)
+        _log.info(
+            "call started", extra={"direction": leg.facts.direction, "bot": leg.bot_name}
+        )
+        try:
+            await leg.run()
+        finally:
+            self._forget(leg)
+
+    def _forget(self, leg: Leg) -> None:
+        ids = [each for each, owner in self._legs.items() if owner is leg]
+        for each in ids:
+            del self._legs[each]
+        self._bury(ids)
+        self._live.discard(leg)
+        if not self._live:
+            self._idle.set()
+        summary = self._summarise(leg)
+        self._recent[leg.facts.id] = summary
+        while len(self._recent) > RECENT_CALLS:
+            self._recent.popitem(last=False)
+        metrics = self._services.metrics
+        metrics.calls_active.set(self.active)
+        metrics.calls_total.labels(
+            direction=leg.facts.direction, result=leg.reason or "unknown"
+        ).inc()
+        if summary.first_audio_ms is not None:
+            metrics.first_audio_seconds.observe(summary.first_audio_ms / 1000)
+        _log.info(
+            "call ended",
+            extra={
+                "reason": leg.reason,
+                "seconds": summary.duration_seconds,
+                "answer_ms": summary.answer_ms,
+                "first_audio_ms": summary.first_audio_ms,
+                "reconnects": summary.reconnects,
+                **{f"frames_{name}": value for name, value in summary.frames.items()},
+            },
+        )
+
+    def _turn_away(self, ids: list[str]) -> bool:
+        """Rejects a call beyond the cap, so that the caller hears busy and not endless ringing."""
+        if self._rejecting >= REJECTIONS:
+            return False
+        self._rejecting += 1
+        self._bury(ids)
+        self._spawn(self._reject(ids[-1]), "reject")
+        return True
+
+    async def _reject(self, call_id: str) -> None:
+        call_id_var.set(call_id)
+        try:
+            await self._services.provider.reject(call_id)
+            _log.info("call rejected: no room", extra={"active": self.active})
+        except ProviderError as error:
+            _log.warning("a call beyond the cap could not be rejected: %s", error)
+        finally:
+            self._rejecting -= 1
+            self._services.metrics.calls_total.labels(
+                direction="inbound", result="rejected"
+            ).inc()
+
+    def _bury(self, ids: list[str]) -> None:
+        until = self._clock.now() + TOMBSTONE_SECONDS
+        for each in ids:
+            self._tombstones[each] = until
+            self._tombstones.move_to_end(each)
+        while len(self._tombstones) > TOMBSTONES:
+            self._tombstones.popitem(last=False)
+
+    def _buried(self, call_id: str) -> bool:
+        return self._tombstones.get(call_id, 0.0) > self._clock.now()
+
+    # Commands.
+
+    async def dial(
+        self, to: str, *, bot: str | None = None, metadata: Mapping[str, str] | None = None
+    ) -> CallSummary:
+        """Places an outbound call and carries it; returns as soon as it rings.
+
+        Raises:
+            CallStateError: draining, the cap is reached, or an unknown bot.
+            ProviderError: the call was not placed; never tried twice.
+        """
+        name = bot or self._bot_name
+        if name not in self._bots:
+            raise CallStateError(f"no bot is called {name!r} here; have: {', '.join(self._bots)}")
+        if self.draining:
+            raise CallStateError("this bridge is draining and places no calls")
+        if self.active >= self._config.max_calls:
+            raise CallStateError("the cap of VOICEBRIDGE_MAX_CALLS is reached; try again later")
+        # Our own id travels with the call, so that an unclear answer can be looked up.
+        reference = uuid.uuid4().hex
+        placed = await self._services.provider.initiate(to, callback_data=reference)
+        facts = CallFacts(
+            id=placed.id,
+            external_id=placed.external_call_id,
+            direction="outbound",
+            caller=None,
+            called="".join(filter(str.isdigit, to)),
+            metadata=dict(metadata or {}),
+            started_at=self._clock.utc(),
+        )
+        leg = Leg(facts, self._bots[name], name, self._services)
+        self._carry(leg, [each for each in (placed.external_call_id, placed.id) if each])
+        return self._summarise(leg)
+
+    async def hangup(self, call_id: str) -> bool:
+        """Ends a live call after its last word; False where there is none of that id."""
+        leg = self._legs.get(call_id)
+        if leg is None:
+            return False
+        leg.hang_up("operator")
+        return True
+
+    # Views.
+
+    def summaries(self) -> list[CallSummary]:
+        """Live calls, oldest first, then the latest two hundred that ended, newest first."""
+        live = sorted(self._live, key=lambda leg: leg.times.signalled)
+        return [*map(self._summarise, live), *reversed(self._recent.values())]
+
+    def summary(self, call_id: str) -> CallSummary | None:
+        """One call by any id it is known by."""
+        if (leg := self._legs.get(call_id)) is not None:
+            return self._summarise(leg)
+        return self._recent.get(call_id) or next(
+            (each for each in self._recent.values() if each.external_id == call_id), None
+        )
+
+    def _summarise(self, leg: Leg) -> CallSummary:
+        times, line = leg.times, leg.line
+        stats = line.session.stats
+        end = times.ended if times.ended is not None else self._clock.now()
+        return CallSummary(
+            id=leg.facts.id,
+            external_id=leg.facts.external_id,
+            direction=leg.facts.direction,
+            state=State.ENDED if times.ended is not None else leg.lifecycle.state,
+            bot=leg.bot_name,
+            caller=mask(leg.facts.caller),
+            called=mask(leg.facts.called),
+            started_at=leg.facts.started_at,
+            duration_seconds=round(end - times.signalled, 3),
+            reason=leg.reason,
+            answer_ms=_ms(times.signalled, times.accepted),
+            first_audio_ms=_ms(times.signalled, line.first_audio_at),
+            reconnects=line.reconnects,
+            frames={
+                "sent": stats.frames_sent,
+                "received": stats.frames_received,
+                "late": stats.late,
+                "lost": stats.lost,
+            },
+            lead_ms={"mean": round(stats.lead_ms_mean, 1), "max": round(stats.lead_ms_max, 1)},
+        )
+
+    # Background.
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a background task failed", exc_info=error, extra={"task": task.get_name()})
+
+    async def _poll_ringing(self) -> None:
+        """Finds calls whose webhook was lost; off by default."""
+        while not self.draining:
+            await asyncio.sleep(self._config.ringing_poll_seconds)
+            try:
+                calls = await self._services.provider.list_calls(limit=5)
+            except ProviderError as error:
+                _log.warning("the calls could not be listed: %s", error)
+                continue
+            for call in calls:
+                if call.status is CallStatus.RINGING and call.direction is Direction.INBOUND:
+                    self.submit(_offer_of(call))
+
+
+def _offer_of(call: CallDetails) -> CallEvent:
+    return CallEvent(
+        kind=CallEventKind.RINGING,
+        call_id=call.id,
+        external_id=call.external_call_id,
+        direction=Direction.INBOUND,
+        status=CallStatus.RINGING,
+        peer=call.peer_number,
+        own=call.from_number,
+        timestamp=None,
+        duration_seconds=None,
+        native=False,
+        reason=None,
+        callback_data=None,
+        trusted=True,
+    )
+
+
+def _ms(start: float, end: float | None) -> int | None:
+    return None if end is None else round((end - start) * 1000)

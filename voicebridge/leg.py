@@ -1,0 +1,547 @@
+"""Carries one provider call from its first signal to its end.
+
+A leg is one coroutine that walks the call through its states: answer, open media, greet,
+converse, hang up. Everything that may happen meanwhile (the caller hangs up, media is
+lost, the bot ends or fails, a limit passes) only sets a fact and wakes it; no callback
+acts by itself, so at every moment there is one place where the call is.
+
+Only the leg creates the tasks of its call, and it ends them: the bot's, and whatever
+request is in flight when the call is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+
+from voicebridge.call import Bot, Call, CallFacts, Controls
+from voicebridge.core.lifecycle import Command, Lifecycle, Signal, State
+from voicebridge.core.session import MediaConfig, MediaSession
+from voicebridge.errors import (
+    CallEnded,
+    CallOver,
+    FeatureNotSupported,
+    MediaError,
+    MediaUrlRefused,
+    NumberNotFound,
+    ProviderError,
+    ProviderRefused,
+)
+from voicebridge.feed import Feed
+from voicebridge.line import Line, MediaConnector
+
+if TYPE_CHECKING:
+    from voicebridge.clock import Clock
+    from voicebridge.driver import Driver
+    from voicebridge.metrics import Metrics
+    from voicebridge.pilotstatus.models import CallDetails, InitiatedCall, RealtimeSession
+
+T = TypeVar("T")
+
+#: A realtime session may be refused for a while after accept ("call not active yet").
+#: Relatives of the provider's server become active within seconds; 9 s in all.
+NOT_ACTIVE_DELAYS = (0.2, 0.4, 0.8, 1.5, 2.0, 2.0, 2.0)
+#: After a loss; within the ten seconds for which one known server keeps the call.
+RECONNECT_DELAYS = (0.0, 0.3, 1.0, 2.0, 2.0)
+RECONNECT_WINDOW = 8.0
+#: A socket that keeps dropping is given up: so many losses within so long.
+FLAP_LIMIT, FLAP_WINDOW = 5, 30.0
+OPEN_ATTEMPTS = 3
+LAST_WORDS_LIMIT = 10.0
+#: Beyond the ledger's own estimate, for buffers on the way that nobody tells of.
+LAST_WORDS_MARGIN = 0.25
+TERMINATE_RETRY = 5.0
+TERMINATE_LIMIT = 60.0
+DIAL_POLL = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class Provider(Protocol):
+    """What a leg asks of the provider's API; retries are the implementation's."""
+
+    async def accept(self, call_id: str, *, deadline: float | None = None) -> object: ...
+    async def reject(self, call_id: str) -> object: ...
+    async def terminate(self, call_id: str) -> object: ...
+    async def realtime_session(
+        self, call_id: str, mode: Literal["talk", "listen"] = "talk"
+    ) -> RealtimeSession: ...
+    async def play(self, call_id: str, url: str) -> object: ...
+    async def get_call(self, call_id: str) -> CallDetails: ...
+    async def initiate(self, to: str, *, callback_data: str | None = None) -> InitiatedCall: ...
+    async def list_calls(
+        self, *, limit: int = 25, before: str | None = None
+    ) -> list[CallDetails]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LegConfig:
+    """When a leg gives up, in seconds; see `voicebridge.settings.CallSettings`."""
+
+    media: MediaConfig = field(default_factory=MediaConfig)
+    greeting_wait: float = 1.5
+    ring_seconds: float = 25.0
+    dial_seconds: float = 60.0
+    deaf_seconds: float = 20.0
+    silence_seconds: float = 300.0
+    max_call_seconds: float = 1_800.0
+    poll_seconds: float = 25.0
+    fallback_prompt_url: str = field(default="", repr=False)
+    fallback_prompt_seconds: float = 8.0
+    bot_grace_seconds: float = 5.0
+
+
+@dataclass(slots=True)
+class LegTimes:
+    """Instants on the monotonic clock, None where they did not come."""
+
+    signalled: float
+    accept_sent: float | None = None
+    accepted: float | None = None
+    media_open: float | None = None
+    ended: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What all legs of a process share."""
+
+    provider: Provider
+    connect: MediaConnector
+    driver: Driver
+    clock: Clock
+    metrics: Metrics
+    config: LegConfig
+
+
+class _Over(Exception):
+    """The call ended on the other side; unwinds a leg to its end."""
+
+
+class _GiveUp(Exception):
+    """The call cannot be carried on; ``reason`` goes to the summary."""
+
+    def __init__(self, reason: str, *, prompt: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.prompt = prompt
+
+
+class Leg:
+    """One call; see the module's docstring. ``run`` never raises but when cancelled."""
+
+    def __init__(
+        self,
+        facts: CallFacts,
+        bot: Bot,
+        bot_name: str,
+        services: Services,
+        *,
+        confirm: bool = False,
+        ring_age: float = 0.0,
+    ) -> None:
+        self.facts = facts
+        self.bot_name = bot_name
+        self.lifecycle = Lifecycle()
+        self.feed = Feed()
+        self.times = LegTimes(signalled=services.clock.now())
+        self.reason: str | None = None
+        self._bot = bot
+        self._services = services
+        self._confirm = confirm
+        self._ring_age = ring_age
+        self._config = services.config
+        self._clock = services.clock
+        self._wake = asyncio.Event()
+        self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._hangup_wish: str | None = None
+        self._line_up = asyncio.Event()  # something proves that the caller hears us
+        self._answered = asyncio.Event()  # an outbound call was picked up
+        self._losses: list[float] = []
+        self._bot_task: asyncio.Task[bool] | None = None
+        self._poll_at = float("inf")
+        self.line = Line(
+            MediaSession(self._config.media, self.times.signalled),
+            self.feed,
+            self._clock,
+            services.driver,
+            on_lost=self._on_lost,
+            on_heard=self._line_up.set,
+        )
+
+    # What the bridge tells.
+
+    def connected(self) -> None:
+        """The provider says that media flows (``call.connected``)."""
+        if self.facts.direction == "outbound" and self.lifecycle.signal(Signal.ANSWERED):
+            self._answered.set()
+        else:
+            self.lifecycle.signal(Signal.CONNECTED)
+        self._line_up.set()
+
+    def over(self, reason: str) -> None:
+        """The provider says that the call has ended."""
+        if not self._over.done():
+            self._over.set_result(reason)
+        self._wake.set()
+
+    def check(self) -> None:
+        """Somebody unproven says that something changed: ask the provider soon."""
+        self._poll_at = self._clock.now()
+        self._wake.set()
+
+    def hang_up(self, reason: str | None) -> None:
+        """We want the call to end, after the last word."""
+        self._hangup_wish = self._hangup_wish or reason or "hangup"
+        self._wake.set()
+
+    def _on_lost(self, code: int | None) -> None:
+        self.lifecycle.signal(Signal.MEDIA_LOST)
+        self._losses.append(self._clock.now())
+        self._wake.set()
+
+    # The walk.
+
+    async def run(self) -> None:
+        prompt = False
+        try:
+            if self.facts.direction == "inbound":
+                await self._answer()
+            else:
+                await self._await_answer()
+            await self._open_media()
+            await self._greeting_gate()
+            self.reason = await self._converse()
+        except _Over:
+            self.reason = self._over.result()
+        except _GiveUp as stop:
+            self.reason, prompt = stop.reason, stop.prompt
+        except Exception:
+            _log.exception("the call failed; it is hung up")
+            self.reason = "error"
+        finally:
+            await self._finish(prompt)
+
+    async def _answer(self) -> None:
+        self.lifecycle.signal(Signal.OFFERED)
+        if self._confirm:
+            await self._confirm_ringing()
+        self.lifecycle.command(Command.ANSWER)
+        now = self.times.accept_sent = self._clock.now()
+        # A stale ring that was confirmed just now still rings: it gets a short while.
+        deadline = now + max(self._config.ring_seconds - self._ring_age, 5.0)
+        try:
+            await self._unless_over(
+                self._services.provider.accept(self.facts.id, deadline=deadline)
+            )
+        except CallOver as over:
+            raise _GiveUp(over.status.lower()) from None
+        except ProviderError as error:
+            _log.error("the call could not be answered: %s", error)
+            raise _GiveUp("unanswered") from None
+        self.times.accepted = self._clock.now()
+        self._services.metrics.answer_seconds.observe(self.times.accepted - self.times.signalled)
+
+    async def _confirm_ringing(self) -> None:
+        """An unsigned, native or stale offer is only a hint: the API says what is true."""
+        try:
+            call = await self._unless_over(self._services.provider.get_call(self.facts.id))
+        except ProviderError as error:
+            _log.warning("an offer could not be confirmed and is not answered: %s", error)
+            self.over("unconfirmed")
+            raise _Over from None
+        if call.status != "RINGING" or call.direction != "INBOUND":
+            self.over("not_ringing")
+            raise _Over
+
+    async def _await_answer(self) -> None:
+        """Waits until the person we called picks up; early media is no proof of that."""
+        self.lifecycle.command(Command.DIAL)
+        give_up_at = self._clock.now() + self._config.dial_seconds
+        while not self._answered.is_set():
+            left = give_up_at - self._clock.now()
+            if left <= 0:
+                raise _GiveUp("no_answer")
+            if self._hangup_wish is not None:
+                raise _GiveUp(self._hangup_wish)
+            try:
+                await self._unless_over(
+                    asyncio.wait_for(self._answered.wait(), min(left, DIAL_POLL))
+                )
+            except TimeoutError:
+                await self._poll()
+        self.times.accepted = self._clock.now()
+
+    async def _open_media(self) -> None:
+        """Opens the first socket; three failed ones mean the fallback prompt instead."""
+        for attempt in range(OPEN_ATTEMPTS):
+            try:
+                await self._unless_over(self._open_once(NOT_ACTIVE_DELAYS))
+            except FeatureNotSupported as error:
+                _log.error("realtime media is not available: %s", error)
+                raise _GiveUp("media_unsupported", prompt=True) from None
+            except MediaUrlRefused as error:
+                _log.error("the media address is not one of ours: %s", error)
+                raise _GiveUp("media_refused", prompt=True) from None
+            except (MediaError, ProviderError) as error:
+                _log.warning("media did not open (attempt %d): %s", attempt + 1, error)
+                await self._unless_over(asyncio.sleep(0.2 * 2**attempt))
+            else:
+                self.times.media_open = self._clock.now()
+                self._poll_at = self.times.media_open + self._config.poll_seconds
+                self.lifecycle.signal(Signal.MEDIA_OPEN)
+                return
+        raise _GiveUp("media_unavailable", prompt=True)
+
+    async def _open_once(self, delays: tuple[float, ...]) -> None:
+        """One fresh session and one socket; a token is never used twice."""
+        session = await self._mint(delays)
+        await self.line.open(self._services.connect, session.ws_url)
+
+    async def _mint(self, delays: tuple[float, ...]) -> RealtimeSession:
+        for delay in (*delays, None):
+            try:
+                return await self._services.provider.realtime_session(self.facts.id, "talk")
+            except (FeatureNotSupported, NumberNotFound):
+                raise
+            except ProviderRefused as error:
+                # "Not active yet" has no documented status; these four are what it may be.
+                if delay is None or error.status not in (400, 404, 409, 425):
+                    raise
+                await asyncio.sleep(delay)
+        raise AssertionError("unreachable")
+
+    async def _greeting_gate(self) -> None:
+        """Waits for proof that the caller hears us, but not for ever.
+
+        ``call.connected`` may never come on a call that is in fact up, and a caller may
+        be silent; so for an inbound call a timer opens the gate too.
+        """
+        if self.facts.direction == "outbound":
+            await self._unless_over(asyncio.sleep(0.3))
+            return
+        accepted = self.times.accepted or self._clock.now()
+        wait = max(0.0, accepted + self._config.greeting_wait - self._clock.now())
+        try:
+            await self._unless_over(asyncio.wait_for(self._line_up.wait(), wait))
+        except TimeoutError:
+            _log.info("nothing proves that the caller hears us; greeting all the same")
+
+    async def _converse(self) -> str:
+        """The bot runs; returns why the conversation is to end."""
+        controls = Controls(hangup=self.hang_up, play_url=self._play_url)
+        call = Call(self.facts, self.line.session, self.feed, controls, self._clock)
+        bot = self._bot_task = asyncio.create_task(self._run_bot(call), name="bot")
+        bot.add_done_callback(lambda _: self._wake.set())
+        watch = _Watchdogs(self._config, self.line, self._clock.now())
+        while True:
+            await self._wait_until(min(watch.next_at, self._poll_at))
+            if self._over.done():
+                raise _Over
+            if self.lifecycle.state is State.RECONNECTING:
+                await self._reconnect()
+            if self._hangup_wish is not None:
+                await self._last_words()
+                return self._hangup_wish
+            if bot.done():
+                if bot.result():
+                    await self._last_words()
+                    return "bot"
+                raise _GiveUp("bot_error", prompt=True)
+            if (reason := watch.check(self._clock.now())) is not None:
+                raise _GiveUp(reason, prompt=reason == "deaf")
+            if self._clock.now() >= self._poll_at:
+                await self._poll()
+
+    async def _wait_until(self, deadline: float) -> None:
+        """Until something happens, or the deadline."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+        self._wake.clear()
+
+    async def _run_bot(self, call: Call) -> bool:
+        """Runs the bot; False where it failed."""
+        try:
+            await self._bot.run(call)
+        except CallEnded:
+            pass
+        except Exception:
+            _log.exception("the bot failed; its call ends, other calls go on")
+            self._services.metrics.bot_errors_total.labels(bot=self.bot_name).inc()
+            return False
+        return True
+
+    async def _reconnect(self) -> None:
+        """Media again for a call that is still up; the bot and its queue stay as they are."""
+        started = self._clock.now()
+        self._losses = [at for at in self._losses if at > started - FLAP_WINDOW]
+        await self._unless_over(self.line.retire())
+        result = "gave_up"
+        try:
+            if len(self._losses) <= FLAP_LIMIT:
+                for delay in RECONNECT_DELAYS:
+                    await self._unless_over(asyncio.sleep(delay))
+                    await self._poll()
+                    if self._clock.now() - started > RECONNECT_WINDOW:
+                        break
+                    try:
+                        async with asyncio.timeout_at(started + RECONNECT_WINDOW):
+                            await self._unless_over(self._open_once(()))
+                    except (MediaError, ProviderError, TimeoutError) as error:
+                        _log.warning("media did not come back yet: %s", error or "timed out")
+                        continue
+                    self.lifecycle.signal(Signal.MEDIA_OPEN)
+                    result = "restored"
+                    return
+            raise _GiveUp("media_lost", prompt=True)
+        except _Over:
+            result = "call_over"
+            raise
+        finally:
+            self._services.metrics.media_reconnects_total.labels(result=result).inc()
+
+    async def _poll(self) -> None:
+        """Asks the API how the call stands; the webhooks may have been lost."""
+        self._poll_at = self._clock.now() + self._config.poll_seconds
+        try:
+            call = await self._unless_over(self._services.provider.get_call(self.facts.id))
+        except ProviderError as error:
+            _log.debug("the call's status is unknown: %s", error)
+            return
+        if call.status is not None and call.status.terminal:
+            self.over(call.status.value.lower())
+            raise _Over
+        if call.connected_at is not None and not self._answered.is_set():
+            self.connected()
+
+    async def _play_url(self, url: str) -> None:
+        await self._services.provider.play(self.facts.id, url)
+
+    # The end.
+
+    async def _last_words(self) -> None:
+        """Lets what was said be heard before the line goes (bounded)."""
+        limit = self._clock.now() + LAST_WORDS_LIMIT
+        while not self._over.done() and self.line.up:
+            until = self.line.session.drained_at() + LAST_WORDS_MARGIN
+            now = self._clock.now()
+            if now >= min(until, limit):
+                return
+            self._wake.clear()
+            await self._wait_until(min(until, limit))
+
+    async def _finish(self, prompt: bool) -> None:
+        """Hangs up, closes media, ends the bot; runs to its end even when all is refused."""
+        try:
+            if not self._over.done() and self.lifecycle.state is not State.ENDED:
+                if prompt:
+                    await self._fallback_prompt()
+                await self._terminate()
+        finally:
+            self.lifecycle.signal(Signal.OVER)
+            self.times.ended = self._clock.now()
+            self.feed.close(self.reason or "unknown")
+            await self._end_bot()
+            await self.line.close()
+
+    async def _fallback_prompt(self) -> None:
+        """``/play`` of the operator's canned prompt.
+
+        The bot has nothing more to say, so the prompt is the later owner of the call's
+        outbound audio; there is no event at its end, so its length is configured.
+        """
+        url = self._config.fallback_prompt_url
+        if not url:
+            return
+        try:
+            await self._unless_over(self._services.provider.play(self.facts.id, url))
+            await self._unless_over(asyncio.sleep(self._config.fallback_prompt_seconds))
+        except _Over:
+            pass
+        except ProviderError as error:
+            _log.warning("the fallback prompt was not played: %s", error)
+
+    async def _terminate(self) -> None:
+        """Hangs up for certain: an accepted call that nobody ends costs and annoys."""
+        if self.lifecycle.state is State.NEW:
+            return
+        self.lifecycle.command(Command.HANGUP)
+        give_up_at = self._clock.now() + TERMINATE_LIMIT
+        while not self._over.done():
+            try:
+                await self._unless_over(self._services.provider.terminate(self.facts.id))
+                self.lifecycle.signal(Signal.TERMINATED)
+                return
+            except _Over:
+                return
+            except ProviderError as error:
+                if self._clock.now() > give_up_at:
+                    _log.error("the call could not be hung up and is given up: %s", error)
+                    return
+                _log.warning("hanging up failed and is tried again: %s", error)
+                await self._wait_until(self._clock.now() + TERMINATE_RETRY)
+
+    async def _end_bot(self) -> None:
+        """Lets the bot see the end, then cancels it, then leaves it behind."""
+        bot = self._bot_task
+        if bot is None:
+            return
+        await asyncio.wait({bot}, timeout=self._config.bot_grace_seconds)
+        if not bot.done():
+            bot.cancel()
+            await asyncio.wait({bot}, timeout=self._config.bot_grace_seconds)
+        if not bot.done():
+            _log.error("the bot does not end; it is abandoned")
+            self._services.metrics.bot_errors_total.labels(bot=self.bot_name).inc()
+
+    async def _unless_over(self, work: Coroutine[Any, Any, T]) -> T:
+        """Awaits ``work``, or drops it and raises `_Over` as soon as the call has ended."""
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait({task, self._over}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done() and not self._over.done():
+                return task.result()
+            raise _Over
+        finally:
+            if not task.done():
+                task.cancel()
+            # The work's own end is waited for, so that no request outlives its call.
+            await asyncio.gather(task, return_exceptions=True)
+
+
+class _Watchdogs:
+    """Limits of a live call: longest call, a deaf line, silence of both sides."""
+
+    INTERVAL = 1.0
+    #: Peaks below this many LSB are comfort noise, not a voice.
+    FLOOR = 8
+
+    def __init__(self, config: LegConfig, line: Line, now: float) -> None:
+        self._config = config
+        self._line = line
+        self._started = now
+        self._heard_at: float | None = None
+        self._seen = 0
+        self.next_at = now + self.INTERVAL
+
+    def check(self, now: float) -> str | None:
+        """Why the call must end now, or None."""
+        if now < self.next_at:
+            return None
+        self.next_at = now + self.INTERVAL
+        if self._line.take_peak() >= self.FLOOR:
+            self._heard_at = now
+        if now - self._started >= self._config.max_call_seconds:
+            return "max_duration"
+        if self._heard_at is None and now - self._started >= self._config.deaf_seconds:
+            return "deaf"
+        last = max(self._heard_at or 0.0, self._line.last_audio_at or 0.0, self._started)
+        if now - last >= self._config.silence_seconds:
+            return "silence"
+        return None

@@ -1,0 +1,241 @@
+"""Configuration: flags over environment over ``.env`` over TOML file over defaults.
+
+One frozen `Settings` is built once, by the command line. Everything below it gets plain
+values. An unknown key is refused with the nearest known one, because a misspelt
+``VOICEBRIDGE_`` variable that is silently ignored costs an evening.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from voicebridge.core.session import MediaConfig
+from voicebridge.errors import ConfigError
+
+PREFIX = "VOICEBRIDGE_"
+DEFAULT_TOML = Path("voicebridge.toml")
+
+SignatureMode = Literal["required", "if-present", "off"]
+
+
+class MediaSettings(BaseModel):
+    """The media path; ``VOICEBRIDGE_MEDIA__...``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sample_rate: Literal[8000, 16000, 24000, 48000] = Field(16_000, description="of the wire, Hz")
+    wire_frame_ms: int = Field(60, ge=10, le=120, description="length of each message sent")
+    lead_ms: int = Field(60, ge=0, le=120, description="sent ahead, beyond one wire frame")
+    path_delay_ms: int = Field(
+        150, ge=0, le=2_000, description="from our socket to the caller's ear, for what was heard"
+    )
+    preroll_ms: int = Field(
+        100, ge=0, le=1_000, description="queued before a streamed utterance starts"
+    )
+    idle_fill_ms: int = Field(
+        90, ge=40, le=1_000, description="without audio before silence or stall is asked"
+    )
+    greeting_wait_ms: int = Field(
+        1_500, ge=0, le=10_000, description="after answering, where nothing proves the line is up"
+    )
+
+    def core(self) -> MediaConfig:
+        """The same for the core, which knows no pydantic."""
+        return MediaConfig(
+            sample_rate=self.sample_rate,
+            wire_frame_ms=self.wire_frame_ms,
+            lead_ms=self.lead_ms,
+            path_delay_ms=self.path_delay_ms,
+            preroll_ms=self.preroll_ms,
+            idle_fill_ms=self.idle_fill_ms,
+        )
+
+
+class CallSettings(BaseModel):
+    """When calls are given up; ``VOICEBRIDGE_CALL__...``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ring_seconds: float = Field(25, gt=0, description="how long a ringing call is tried")
+    stale_ring_seconds: float = Field(
+        45, gt=0, description="older ringing events are confirmed with GET first"
+    )
+    dial_seconds: float = Field(60, gt=0, description="how long an outbound call may ring")
+    deaf_seconds: float = Field(
+        20, gt=0, description="without any audio from the caller before a polite end"
+    )
+    silence_seconds: float = Field(300, gt=0, description="both sides silent before the end")
+    poll_seconds: float = Field(25, gt=0, description="GET of the call's status while it is live")
+    ringing_poll_seconds: float = Field(
+        0, ge=0, description="list calls this often to find lost webhooks; 0 is off"
+    )
+    fallback_prompt_seconds: float = Field(
+        8, gt=0, description="length of the fallback prompt: hang up after it"
+    )
+    bot_grace_seconds: float = Field(5, gt=0, description="for a bot to end after hang-up")
+
+
+class Settings(BaseSettings):
+    """All of it; see the README's table for what each key means."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_file=".env",
+        env_file_encoding="utf-8",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        validate_default=True,
+        env_ignore_empty=True,
+    )
+
+    #: Where the TOML source reads; `load_settings` sets it on a subclass of its own.
+    toml_file: ClassVar[Path | None] = None
+
+    api_key: SecretStr = Field(SecretStr(""), description="number-scoped `ps_...` key")
+    api_url: str = Field("https://pilotstatus.com.br", description="base; `/v1/...` is appended")
+    webhook_secret: SecretStr = Field(
+        SecretStr(""), description="one or more secrets, comma separated (rotation)"
+    )
+    signature_mode: SignatureMode | None = Field(
+        None, description="`required` if a secret is set, else `off` with a warning"
+    )
+    media_hosts: str = Field(
+        "*.pilotstatus.com.br", description="allow-list for the media socket, comma separated"
+    )
+    allow_insecure_media: bool = Field(
+        False, description="allows `ws://` and loopback, for the emulator"
+    )
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8080, ge=0, le=65_535, description="port to listen on")
+    bot: str = Field("", description="bot SPEC: name, module:Class or path/to/file.py:Class")
+    max_calls: int = Field(50, ge=1, description="calls at once; more are rejected politely")
+    max_call_seconds: float = Field(1_800, gt=0, description="longest call")
+    fallback_prompt_url: str = Field(
+        "", description="public audio file for `/play` when media cannot be opened"
+    )
+    redis_url: SecretStr = Field(
+        SecretStr(""), description="coordination among workers; empty means in-process"
+    )
+    console_token: SecretStr = Field(
+        SecretStr(""), description="bearer token of `/calls` and control; empty: loopback only"
+    )
+    capsule_dir: str = Field("", description="where call capsules go; empty means none")
+    drain_seconds: float = Field(300, ge=0, description="grace for live calls after SIGTERM")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least severe log line written"
+    )
+    log_format: Literal["console", "json"] = Field("console", description="shape of log lines")
+    media: MediaSettings = MediaSettings()  # type: ignore[call-arg]
+    call: CallSettings = CallSettings()  # type: ignore[call-arg]
+
+    @field_validator("api_url")
+    @classmethod
+    def _base_url(cls, url: str) -> str:
+        url = url.rstrip("/").removesuffix("/v1")
+        if not url.startswith(("https://", "http://")):
+            raise ValueError("must start with https:// (or http:// for the emulator)")
+        return url
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        toml = TomlConfigSettingsSource(settings_cls, cls.toml_file)
+        return init_settings, env_settings, dotenv_settings, toml
+
+    @property
+    def secrets(self) -> list[SecretStr]:
+        """The webhook secrets, newest first as the operator wrote them."""
+        return _split(self.webhook_secret)
+
+    @property
+    def effective_signature_mode(self) -> SignatureMode:
+        return self.signature_mode or ("required" if self.secrets else "off")
+
+    @property
+    def media_host_patterns(self) -> list[str]:
+        return [host.strip() for host in self.media_hosts.split(",") if host.strip()]
+
+
+def _split(secret: SecretStr) -> list[SecretStr]:
+    parts = (part.strip() for part in secret.get_secret_value().split(","))
+    return [SecretStr(part) for part in parts if part]
+
+
+def known_keys() -> list[str]:
+    """Every environment variable that means something."""
+    keys = []
+    for name, info in Settings.model_fields.items():
+        group = info.annotation
+        if isinstance(group, type) and issubclass(group, BaseModel):
+            keys += [f"{PREFIX}{name}__{key}".upper() for key in group.model_fields]
+        else:
+            keys.append(f"{PREFIX}{name}".upper())
+    return keys
+
+
+def load_settings(config: Path | None = None, **flags: Any) -> Settings:
+    """Reads all sources; ``flags`` that are None count as not given.
+
+    Raises:
+        ConfigError: an unknown key, a value out of range, an unreadable file. The
+            message names the key and never shows a value.
+    """
+    _refuse_unknown_variables()
+    toml = config or (DEFAULT_TOML if DEFAULT_TOML.is_file() else None)
+    if config is not None and not config.is_file():
+        raise ConfigError(f"--config {config}: there is no such file")
+    given = {key: value for key, value in flags.items() if value is not None}
+    try:
+        source = type("_", (Settings,), {"toml_file": toml, "__module__": __name__})
+        return source(**given)  # type: ignore[no-any-return]
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from None
+    except (ValueError, OSError) as error:  # broken TOML, unreadable .env
+        raise ConfigError(f"the configuration cannot be read: {error}") from None
+
+
+def _refuse_unknown_variables() -> None:
+    known = known_keys()
+    groups = tuple(f"{PREFIX}{name}".upper() for name in ("media", "call"))
+    for key in os.environ:
+        upper = key.upper()
+        if upper.startswith(PREFIX) and upper not in known and upper not in groups:
+            raise ConfigError(f"{key} is not a setting{_suggest(upper, known)}")
+
+
+def _suggest(key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else "; the README's table lists them all"
+
+
+def _explain(error: ValidationError) -> str:
+    known = known_keys()
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False):
+        key = PREFIX + "__".join(str(part) for part in problem["loc"]).upper()
+        # A key read from .env keeps the prefix in its location.
+        key = key.replace(PREFIX + PREFIX, PREFIX)
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{key} is not a setting{_suggest(key, known)}")
+        else:
+            lines.append(f"{key}: {problem['msg'].removeprefix('Value error, ')}")
+    return "\n".join(lines)

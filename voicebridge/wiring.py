@@ -1,0 +1,146 @@
+"""Where things are put together: settings in, a running bridge out.
+
+Nothing else constructs an API client, a dialer or a bridge; tests and the demo give
+their own doubles for the two edges of the network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from voicebridge.bridge import Bridge, BridgeConfig
+from voicebridge.clock import Clock, LoopClock
+from voicebridge.driver import Driver
+from voicebridge.leg import LegConfig, Provider, Services
+from voicebridge.metrics import Metrics
+from voicebridge.pilotstatus.api import PilotStatusApi
+from voicebridge.pilotstatus.media import MediaDialer
+
+if TYPE_CHECKING:
+    import httpx
+
+    from voicebridge.call import Bot
+    from voicebridge.line import MediaConnector
+    from voicebridge.settings import Settings
+
+#: How often the loop's lag is put into the metrics.
+LAG_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class KeyHealth:
+    """Whether the API takes our key: what readiness depends on."""
+
+    refused: bool = False
+
+    def note(self, status: str) -> None:
+        """Learns from the status of any answer."""
+        if status in ("401", "403"):
+            self.refused = True
+        elif status.startswith("2"):
+            self.refused = False
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A bridge that takes calls, and what stands around it."""
+
+    bridge: Bridge
+    metrics: Metrics
+    clock: Clock
+    provider: Provider
+    key: KeyHealth
+
+    def ready(self) -> bool:
+        """Whether new calls may be sent here."""
+        return not self.bridge.draining and not self.key.refused
+
+
+def leg_config(settings: Settings) -> LegConfig:
+    """The limits of one call, out of the settings."""
+    call = settings.call
+    return LegConfig(
+        media=settings.media.core(),
+        greeting_wait=settings.media.greeting_wait_ms / 1000,
+        ring_seconds=call.ring_seconds,
+        dial_seconds=call.dial_seconds,
+        deaf_seconds=call.deaf_seconds,
+        silence_seconds=call.silence_seconds,
+        max_call_seconds=settings.max_call_seconds,
+        poll_seconds=call.poll_seconds,
+        fallback_prompt_url=settings.fallback_prompt_url,
+        fallback_prompt_seconds=call.fallback_prompt_seconds,
+        bot_grace_seconds=call.bot_grace_seconds,
+    )
+
+
+@contextlib.asynccontextmanager
+async def open_bridge(
+    settings: Settings,
+    bot: Bot,
+    *,
+    clock: Clock | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+    connect: MediaConnector | None = None,
+) -> AsyncIterator[Running]:
+    """A started bridge; on leaving it hangs up what is left and closes everything.
+
+    Args:
+        clock: virtual time in tests.
+        transport: in place of the network towards the REST API.
+        connect: in place of the network towards the media host.
+    """
+    clock = clock or LoopClock()
+    metrics = Metrics()
+    key = KeyHealth()
+
+    def note(operation: str, status: str) -> None:
+        key.note(status)
+        metrics.api_requests_total.labels(operation=operation, status=status).inc()
+
+    async with PilotStatusApi(
+        settings.api_url, settings.api_key, clock=clock, transport=transport, on_request=note
+    ) as api:
+        driver = Driver()
+        services = Services(
+            provider=api,
+            connect=connect
+            or MediaDialer(
+                allowed_hosts=settings.media_host_patterns,
+                allow_insecure=settings.allow_insecure_media,
+            ),
+            driver=driver,
+            clock=clock,
+            metrics=metrics,
+            config=leg_config(settings),
+        )
+        bridge = Bridge(
+            services,
+            bot,
+            settings.bot or type(bot).__name__,
+            BridgeConfig(
+                max_calls=settings.max_calls,
+                stale_ring_seconds=settings.call.stale_ring_seconds,
+                ringing_poll_seconds=settings.call.ringing_poll_seconds,
+            ),
+        )
+        await bridge.start()
+        lag = asyncio.create_task(_watch_lag(clock, metrics), name="lag")
+        try:
+            yield Running(bridge, metrics, clock, api, key)
+        finally:
+            lag.cancel()
+            await asyncio.gather(lag, return_exceptions=True)
+            await bridge.close()
+
+
+async def _watch_lag(clock: Clock, metrics: Metrics) -> None:
+    """How late the loop wakes a sleeper: what every call on it feels."""
+    while True:
+        due = clock.now() + LAG_SECONDS
+        await asyncio.sleep(LAG_SECONDS)
+        metrics.event_loop_lag_seconds.observe(max(0.0, clock.now() - due))
