@@ -12,20 +12,21 @@ import contextlib
 import logging
 import uuid
 from collections import OrderedDict
-from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from voicebridge.call import Bot, CallFacts
 from voicebridge.core.lifecycle import State
 from voicebridge.errors import CallStateError, ProviderError
 from voicebridge.leg import Leg, Services
-from voicebridge.logs import call_id_var
+from voicebridge.logs import call_id
 from voicebridge.pilotstatus.models import CallStatus, Direction
 from voicebridge.pilotstatus.webhooks import CallEvent, CallEventKind
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping
+    from datetime import datetime
+
     from voicebridge.pilotstatus.models import CallDetails
 
 #: How long an ended call's id absorbs late events (webhooks are retried for minutes).
@@ -205,10 +206,8 @@ class Bridge:
         self._spawn(self._run(leg), f"call {leg.facts.id}")
 
     async def _run(self, leg: Leg) -> None:
-        call_id_var.set(leg.facts.id)
-        _log.info(
-            "call started", extra={"direction": leg.facts.direction, "bot": leg.bot_name}
-        )
+        call_id.set(leg.facts.id)
+        _log.info("call started", extra={"direction": leg.facts.direction, "bot": leg.bot_name})
         try:
             await leg.run()
         finally:
@@ -254,18 +253,16 @@ class Bridge:
         self._spawn(self._reject(ids[-1]), "reject")
         return True
 
-    async def _reject(self, call_id: str) -> None:
-        call_id_var.set(call_id)
+    async def _reject(self, rejected: str) -> None:
+        call_id.set(rejected)
         try:
-            await self._services.provider.reject(call_id)
+            await self._services.provider.reject(rejected)
             _log.info("call rejected: no room", extra={"active": self.active})
         except ProviderError as error:
             _log.warning("a call beyond the cap could not be rejected: %s", error)
         finally:
             self._rejecting -= 1
-            self._services.metrics.calls_total.labels(
-                direction="inbound", result="rejected"
-            ).inc()
+            self._services.metrics.calls_total.labels(direction="inbound", result="rejected").inc()
 
     def _bury(self, ids: list[str]) -> None:
         until = self._clock.now() + TOMBSTONE_SECONDS

@@ -8,19 +8,25 @@ is kept here. After hang-up iterators end quietly and every other method raises
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from voicebridge.core.events import Event, Playback
 from voicebridge.core.resample import Resampler, resample_whole
 from voicebridge.errors import AudioError, CallEnded
 
 if TYPE_CHECKING:
+    from collections.abc import (
+        AsyncIterable,
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Mapping,
+    )
+    from datetime import datetime
+
     from voicebridge.clock import Clock
+    from voicebridge.core.events import Event, Playback
     from voicebridge.core.session import MediaSession
     from voicebridge.feed import Feed
 
@@ -206,10 +212,7 @@ class Call:
             if isinstance(source, bytes | bytearray | memoryview):
                 await speech.write(bytes(source))
             else:
-                async with contextlib.aclosing(_as_generator(source)) as chunks:
-                    async for chunk in chunks:
-                        if not await speech.write(chunk):
-                            break
+                await speech.stream(source)
             speech.end()
             return await speech.done()
         except BaseException:
@@ -284,7 +287,8 @@ class Speech:
         """
         if len(pcm) % 2:
             raise AudioError(
-                f"{len(pcm)} bytes are not whole 16-bit samples; keep the odd byte for the next chunk"
+                f"{len(pcm)} bytes are no whole number of 16-bit samples; "
+                "keep the odd byte for the next chunk"
             )
         if self._ended:
             raise AudioError("this utterance was ended; open another with call.speech()")
@@ -302,6 +306,19 @@ class Speech:
             text = None
             await self._room()
         return not self.cut
+
+    async def stream(self, source: AsyncIterable[bytes]) -> None:
+        """Writes a source to its end, or until it is cut; then closes it.
+
+        Closing is how a generator of speech learns that nobody listens any more.
+        """
+        try:
+            async for chunk in source:
+                if not await self.write(chunk):
+                    return
+        finally:
+            if (close := getattr(source, "aclose", None)) is not None:
+                await close()
 
     async def _room(self) -> None:
         """Waits until no more than the bound is ahead; the pacer sends in real time."""
@@ -337,11 +354,6 @@ class Speech:
         if playback is None:
             raise CallEnded(self._feed.reason or "unknown")
         return playback
-
-
-async def _as_generator(source: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-    async for chunk in source:
-        yield chunk
 
 
 def _read_audio(path: Path, sample_rate: int) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
@@ -17,6 +16,8 @@ from voicebridge import __version__
 from voicebridge.errors import ConfigError, VoicebridgeError
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from voicebridge.settings import Settings
 
 T = TypeVar("T")
@@ -233,12 +234,16 @@ def doctor(bot: BotOption = None, config: ConfigOption = None, as_json: JsonOpti
 
 UrlOption = Annotated[
     str | None,
-    typer.Option("--url", metavar="URL", help="Of the running serve; by default its host and port."),
+    typer.Option(
+        "--url", metavar="URL", help="Of the running serve; by default its host and port."
+    ),
 ]
 
 
 @calls_app.command("list", epilog="Example: [bold]voicebridge calls list --json[/]")
-def calls_list(url: UrlOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def calls_list(
+    url: UrlOption = None, config: ConfigOption = None, as_json: JsonOption = False
+) -> None:
     """Live calls, then recent ones."""
     from voicebridge.remote import ask
 

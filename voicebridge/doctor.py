@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Literal
@@ -30,6 +29,8 @@ from voicebridge.errors import (
 from voicebridge.pilotstatus.api import PilotStatusApi
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from voicebridge.pilotstatus.models import Webhook
     from voicebridge.settings import Settings
 
@@ -62,9 +63,7 @@ async def examine(
     """Runs every check; findings in the order in which one would mend them."""
     findings = [_key(settings)]
     if findings[0].verdict == "ok":
-        async with PilotStatusApi(
-            settings.api_url, settings.api_key, transport=transport
-        ) as api:
+        async with PilotStatusApi(settings.api_url, settings.api_key, transport=transport) as api:
             access = await _access(api)
             findings.append(access)
             if access.verdict == "ok":

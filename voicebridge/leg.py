@@ -13,37 +13,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from voicebridge.call import Bot, Call, CallFacts, Controls
 from voicebridge.core.lifecycle import Command, Lifecycle, Signal, State
 from voicebridge.core.session import MediaConfig, MediaSession
+from voicebridge.core.watchdog import Limits, Watchdog
 from voicebridge.errors import (
     CallEnded,
     CallOver,
     FeatureNotSupported,
     MediaError,
     MediaUrlRefused,
-    NumberNotFound,
     ProviderError,
-    ProviderRefused,
 )
 from voicebridge.feed import Feed
 from voicebridge.line import Line, MediaConnector
+from voicebridge.opening import NOT_ACTIVE_DELAYS, open_line
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
     from voicebridge.clock import Clock
     from voicebridge.driver import Driver
     from voicebridge.metrics import Metrics
-    from voicebridge.pilotstatus.models import CallDetails, InitiatedCall, RealtimeSession
+    from voicebridge.provider import Provider
 
 T = TypeVar("T")
 
-#: A realtime session may be refused for a while after accept ("call not active yet").
-#: Relatives of the provider's server become active within seconds; 9 s in all.
-NOT_ACTIVE_DELAYS = (0.2, 0.4, 0.8, 1.5, 2.0, 2.0, 2.0)
 #: After a loss; within the ten seconds for which one known server keeps the call.
 RECONNECT_DELAYS = (0.0, 0.3, 1.0, 2.0, 2.0)
 RECONNECT_WINDOW = 8.0
@@ -60,23 +58,6 @@ DIAL_POLL = 1.0
 _log = logging.getLogger(__name__)
 
 
-class Provider(Protocol):
-    """What a leg asks of the provider's API; retries are the implementation's."""
-
-    async def accept(self, call_id: str, *, deadline: float | None = None) -> object: ...
-    async def reject(self, call_id: str) -> object: ...
-    async def terminate(self, call_id: str) -> object: ...
-    async def realtime_session(
-        self, call_id: str, mode: Literal["talk", "listen"] = "talk"
-    ) -> RealtimeSession: ...
-    async def play(self, call_id: str, url: str) -> object: ...
-    async def get_call(self, call_id: str) -> CallDetails: ...
-    async def initiate(self, to: str, *, callback_data: str | None = None) -> InitiatedCall: ...
-    async def list_calls(
-        self, *, limit: int = 25, before: str | None = None
-    ) -> list[CallDetails]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class LegConfig:
     """When a leg gives up, in seconds; see `voicebridge.settings.CallSettings`."""
@@ -85,9 +66,7 @@ class LegConfig:
     greeting_wait: float = 1.5
     ring_seconds: float = 25.0
     dial_seconds: float = 60.0
-    deaf_seconds: float = 20.0
-    silence_seconds: float = 300.0
-    max_call_seconds: float = 1_800.0
+    limits: Limits = field(default_factory=Limits)
     poll_seconds: float = 25.0
     fallback_prompt_url: str = field(default="", repr=False)
     fallback_prompt_seconds: float = 8.0
@@ -296,23 +275,10 @@ class Leg:
                 return
         raise _GiveUp("media_unavailable", prompt=True)
 
-    async def _open_once(self, delays: tuple[float, ...]) -> None:
-        """One fresh session and one socket; a token is never used twice."""
-        session = await self._mint(delays)
-        await self.line.open(self._services.connect, session.ws_url)
-
-    async def _mint(self, delays: tuple[float, ...]) -> RealtimeSession:
-        for delay in (*delays, None):
-            try:
-                return await self._services.provider.realtime_session(self.facts.id, "talk")
-            except (FeatureNotSupported, NumberNotFound):
-                raise
-            except ProviderRefused as error:
-                # "Not active yet" has no documented status; these four are what it may be.
-                if delay is None or error.status not in (400, 404, 409, 425):
-                    raise
-                await asyncio.sleep(delay)
-        raise AssertionError("unreachable")
+    def _open_once(self, delays: Sequence[float]) -> Coroutine[Any, Any, None]:
+        return open_line(
+            self.line, self._services.provider, self._services.connect, self.facts.id, delays
+        )
 
     async def _greeting_gate(self) -> None:
         """Waits for proof that the caller hears us, but not for ever.
@@ -336,7 +302,7 @@ class Leg:
         call = Call(self.facts, self.line.session, self.feed, controls, self._clock)
         bot = self._bot_task = asyncio.create_task(self._run_bot(call), name="bot")
         bot.add_done_callback(lambda _: self._wake.set())
-        watch = _Watchdogs(self._config, self.line, self._clock.now())
+        watch = Watchdog(self._config.limits, self._clock.now())
         while True:
             await self._wait_until(min(watch.next_at, self._poll_at))
             if self._over.done():
@@ -351,9 +317,12 @@ class Leg:
                     await self._last_words()
                     return "bot"
                 raise _GiveUp("bot_error", prompt=True)
-            if (reason := watch.check(self._clock.now())) is not None:
-                raise _GiveUp(reason, prompt=reason == "deaf")
-            if self._clock.now() >= self._poll_at:
+            now = self._clock.now()
+            if now >= watch.next_at:
+                reason = watch.check(now, self.line.take_peak(), self.line.last_audio_at)
+                if reason is not None:
+                    raise _GiveUp(reason, prompt=reason == "deaf")
+            if now >= self._poll_at:
                 await self._poll()
 
     async def _wait_until(self, deadline: float) -> None:
@@ -394,7 +363,7 @@ class Leg:
                         async with asyncio.timeout_at(started + RECONNECT_WINDOW):
                             await self._unless_over(self._open_once(()))
                     except (MediaError, ProviderError, TimeoutError) as error:
-                        _log.warning("media did not come back yet: %s", error or "timed out")
+                        _log.warning("media did not come back yet: %s", str(error) or "timed out")
                         continue
                     self.lifecycle.signal(Signal.MEDIA_OPEN)
                     result = "restored"
@@ -503,8 +472,9 @@ class Leg:
     async def _unless_over(self, work: Coroutine[Any, Any, T]) -> T:
         """Awaits ``work``, or drops it and raises `_Over` as soon as the call has ended."""
         task = asyncio.ensure_future(work)
+        waiting: set[asyncio.Future[Any]] = {task, self._over}
         try:
-            await asyncio.wait({task, self._over}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if task.done() and not self._over.done():
                 return task.result()
             raise _Over
@@ -513,35 +483,3 @@ class Leg:
                 task.cancel()
             # The work's own end is waited for, so that no request outlives its call.
             await asyncio.gather(task, return_exceptions=True)
-
-
-class _Watchdogs:
-    """Limits of a live call: longest call, a deaf line, silence of both sides."""
-
-    INTERVAL = 1.0
-    #: Peaks below this many LSB are comfort noise, not a voice.
-    FLOOR = 8
-
-    def __init__(self, config: LegConfig, line: Line, now: float) -> None:
-        self._config = config
-        self._line = line
-        self._started = now
-        self._heard_at: float | None = None
-        self._seen = 0
-        self.next_at = now + self.INTERVAL
-
-    def check(self, now: float) -> str | None:
-        """Why the call must end now, or None."""
-        if now < self.next_at:
-            return None
-        self.next_at = now + self.INTERVAL
-        if self._line.take_peak() >= self.FLOOR:
-            self._heard_at = now
-        if now - self._started >= self._config.max_call_seconds:
-            return "max_duration"
-        if self._heard_at is None and now - self._started >= self._config.deaf_seconds:
-            return "deaf"
-        last = max(self._heard_at or 0.0, self._line.last_audio_at or 0.0, self._started)
-        if now - last >= self._config.silence_seconds:
-            return "silence"
-        return None

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from voicebridge.core.audio import peak
@@ -19,6 +18,8 @@ from voicebridge.core.wire import read_text
 from voicebridge.errors import MediaUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pydantic import SecretStr
 
     from voicebridge.clock import Clock
@@ -46,7 +47,7 @@ _log = logging.getLogger(__name__)
 class MediaListener(Protocol):
     """Where a media socket delivers, synchronously, on the loop's thread."""
 
-    def ontake_audio(self, data: bytes) -> None: ...
+    def on_audio(self, data: bytes) -> None: ...
     def on_text(self, text: str) -> None: ...
     def on_pong(self, payload: bytes) -> None: ...
     def on_close(self, code: int | None, reason: str) -> None:
@@ -274,7 +275,7 @@ class _SocketEnd:
         for data in early or ():
             self._line.take_audio(data)
 
-    def ontake_audio(self, data: bytes) -> None:
+    def on_audio(self, data: bytes) -> None:
         if self._early is not None:
             if len(self._early) < _EARLY_LIMIT:
                 self._early.append(data)

@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from voicebridge.bridge import Bridge, BridgeConfig
 from voicebridge.clock import Clock, LoopClock
+from voicebridge.core.watchdog import Limits
 from voicebridge.driver import Driver
-from voicebridge.leg import LegConfig, Provider, Services
+from voicebridge.leg import LegConfig, Services
 from voicebridge.metrics import Metrics
 from voicebridge.pilotstatus.api import PilotStatusApi
 from voicebridge.pilotstatus.media import MediaDialer
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     import httpx
 
     from voicebridge.call import Bot
     from voicebridge.line import MediaConnector
+    from voicebridge.provider import Provider
     from voicebridge.settings import Settings
 
 #: How often the loop's lag is put into the metrics.
@@ -68,9 +71,11 @@ def leg_config(settings: Settings) -> LegConfig:
         greeting_wait=settings.media.greeting_wait_ms / 1000,
         ring_seconds=call.ring_seconds,
         dial_seconds=call.dial_seconds,
-        deaf_seconds=call.deaf_seconds,
-        silence_seconds=call.silence_seconds,
-        max_call_seconds=settings.max_call_seconds,
+        limits=Limits(
+            max_call=settings.max_call_seconds,
+            deaf=call.deaf_seconds,
+            silence=call.silence_seconds,
+        ),
         poll_seconds=call.poll_seconds,
         fallback_prompt_url=settings.fallback_prompt_url,
         fallback_prompt_seconds=call.fallback_prompt_seconds,

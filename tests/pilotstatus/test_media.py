@@ -214,8 +214,8 @@ def test_close_waits_for_the_peer_no_longer_than_needed() -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(wire.socket.close())
             await asyncio.sleep(0.5)
-            wire.server.send_binary(FRAME)  # still said before it saw our close frame
-            wire.server.send_close(1000)
+            # Said before it saw our close frame, then its answer to that.
+            wire.feed(Frame(Opcode.BINARY, FRAME).serialize(mask=False))
             wire.deliver()
             wire.end()
         assert now() == 0.5
@@ -303,6 +303,21 @@ def test_a_connection_that_comes_too_late_is_dropped() -> None:
         wire = Wire(socket)
         assert wire.is_closing()
         assert wire.requests == []
+
+    run_virtual(main())
+
+
+def test_an_upgrade_that_comes_when_nobody_waits_any_more() -> None:
+    async def main() -> None:
+        ear = Ear()
+        wire = Wire(MediaSocket(TARGET, ear))
+        wire.socket.opened.cancel()  # the dialer's time was up; it has yet to discard
+        wire.server.send_response(wire.respond())
+        wire.server.send_binary(FRAME)
+        wire.deliver()
+        wire.end()
+        await asyncio.sleep(60)
+        assert (ear.audio, ear.closed) == ([], [])
 
     run_virtual(main())
 

@@ -21,6 +21,7 @@ __all__ = [
     "from_samples",
     "level_dbfs",
     "ms_of",
+    "peak",
     "samples_in",
     "silence",
     "to_float",
@@ -59,7 +60,8 @@ def from_samples(samples: npt.NDArray[np.number]) -> bytes:
     """Numbers on the int16 scale to PCM16: rounded, and saturated rather than wrapped."""
     if samples.dtype == np.int16:
         return samples.astype("<i2", copy=False).tobytes()
-    return np.clip(np.rint(samples), -32768, 32767).astype("<i2").tobytes()
+    whole: npt.NDArray[np.int16] = np.clip(np.rint(samples), -32768, 32767).astype("<i2")
+    return whole.tobytes()
 
 
 def to_float(pcm: bytes) -> npt.NDArray[np.float32]:
@@ -81,6 +83,13 @@ def level_dbfs(pcm: bytes) -> float:
     if energy == 0.0:
         return QUIETEST_DBFS
     return max(QUIETEST_DBFS, 10 * math.log10(energy / _FULL_SCALE**2))
+
+
+def peak(pcm: bytes) -> int:
+    """The largest magnitude of any sample, 0 to 32768; half a sample at the end is ignored."""
+    samples = np.frombuffer(pcm, dtype="<i2", count=len(pcm) // SAMPLE_BYTES)
+    # Two plain reductions: abs() would wrap at -32768, and a wider copy would cost more.
+    return max(int(samples.max()), -int(samples.min())) if samples.size else 0
 
 
 def fade_out(pcm: bytes, samples: int) -> bytes:

@@ -17,11 +17,13 @@ dropped.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from voicebridge.core.audio import silence
 from voicebridge.core.config import SAMPLE_BYTES, MediaConfig
-from voicebridge.core.stats import SessionStats
+
+if TYPE_CHECKING:
+    from voicebridge.core.stats import SessionStats
 
 __all__ = ["Ear"]
 
@@ -31,6 +33,10 @@ _PING_GIVEN_UP: Final = 0.450
 by a pong for the newest ping."""
 _PROOF_LASTS: Final = 0.300
 """How long after a pong the caller may be taken for silent without a new one."""
+_AT_ONCE: Final = 0.010
+"""Messages nearer than this came at once."""
+_LONGEST_RHYTHM: Final = 0.240
+"""More at once is a backlog, and tells nothing of when the next is due."""
 _STEER_AFTER: Final = 1.0
 """A silence longer than this brings call time back to the clock."""
 
@@ -46,8 +52,10 @@ class Ear:
         self._silence = silence(self._frame)
         self._overdue_after = config.idle_fill_ms / 1000
         self._stall_limit = config.stall_limit_ms / 1000
-        # A message covers the time before it arrives; fill must leave room for the next one.
-        self._room = config.wire_frame_ms / 1000
+        self._rhythm = config.wire_frame_ms / 1000
+        """How much audio usually comes at once."""
+        self._burst = 0.0
+        """How much did come at once, the last time: a server may send 120 ms at a time."""
 
         self._frames: list[bytes] = []
         self._rest = bytearray()
@@ -109,12 +117,15 @@ class Ear:
             return
         if self._overdue:
             self._count_gap(now)
+        if now - self._last_at > _AT_ONCE:
+            self._burst = 0.0
+        self._burst += len(data) / (SAMPLE_BYTES * self._rate)
         self._push(data)
         self._arrived(now)
 
     def tick(self, now: float) -> None:
         """Fills silence where the caller is known to be silent."""
-        if now - self._last_at <= self._overdue_after or self._epoch is None:
+        if not self._is_overdue(now):
             return
         if not self._overdue:
             self._overdue = True
@@ -124,7 +135,7 @@ class Ear:
 
     def ping_due(self, now: float) -> bool:
         """True where a ping is to be sent now: audio is overdue and no answer is awaited."""
-        if not self._open or now - self._last_at <= self._overdue_after:
+        if not self._open or not self._is_overdue(now):
             return False
         if now - self._pinged_at < (_PING_EVERY if self._ping_answered else _PING_GIVEN_UP):
             return False
@@ -142,6 +153,17 @@ class Ear:
         """Drains the frames that are complete; to be called after each receive and tick."""
         frames, self._frames = self._frames, []
         return frames
+
+    @property
+    def _room(self) -> float:
+        """Audio covers the time before it comes: fill leaves room for what may come next."""
+        return max(self._rhythm, min(self._burst, _LONGEST_RHYTHM))
+
+    def _is_overdue(self, now: float) -> bool:
+        idle = now - self._last_at
+        if idle <= self._overdue_after or self._epoch is None:
+            return False
+        return idle > self._overdue_after + self._room - self._rhythm
 
     def _caller_is_silent(self, now: float) -> bool:
         if not self._open:
@@ -187,13 +209,14 @@ class Ear:
         return max(pace, self._samples(now - self._epoch - self._room))
 
     def _count_gap(self, now: float) -> None:
-        """Audio is back: was it a stall, and how much silence was held back?"""
+        """Audio is back: was that a stall, and how much silence was not filled?"""
+        elapsed = now - self._last_at
         if self._received == self._mark:
             self._stats.stalls += 1
-            return
-        unsteered = self._mark + self._samples(now - self._last_at - self._room)
-        withheld = unsteered - self._samples(_PROOF_LASTS) - self._received
-        self._stats.withheld_frames += max(0, withheld // self._frame)
+        elif elapsed > _STEER_AFTER and self._caller_is_silent(now):
+            at_pace = self._mark + self._samples(elapsed - self._room)
+            # Less one: the frame that the next tick would have filled.
+            self._stats.withheld_frames += max(0, (at_pace - self._received) // self._frame - 1)
 
     def _samples(self, seconds: float) -> int:
         # Rounded, not cut: 0.58 s - 0.06 s is a hair under 0.52 s in floats.

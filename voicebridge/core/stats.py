@@ -108,7 +108,7 @@ class SessionStats:
     late: int = 0
     """Messages sent more than 20 ms after they were due, though there was something to send."""
     lost: int = 0
-    """Samples written that were neither sent nor flushed by a command: 0, or a bug."""
+    """Wire frames of audio written and neither sent nor flushed by a command: 0, or a bug."""
     underruns: int = 0
     """Holes inside an utterance because its writer was too slow."""
     resyncs: int = 0
@@ -130,3 +130,13 @@ class SessionStats:
     lateness: Histogram = field(default_factory=Histogram)
     """Of each send against the instant it was due."""
     lead: Lead = field(default_factory=Lead)
+
+    @property
+    def lead_ms_mean(self) -> float:
+        """Sent and not yet played, right after a send, on average."""
+        return self.lead.mean_ms
+
+    @property
+    def lead_ms_max(self) -> float:
+        """The most that was ever sent and not yet played."""
+        return self.lead.max_ms

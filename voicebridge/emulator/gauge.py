@@ -6,6 +6,7 @@ bridge may send its lead; sizes, texts and totals count everything.
 
 from __future__ import annotations
 
+import itertools
 from array import array
 from collections import Counter
 from dataclasses import dataclass
@@ -119,7 +120,7 @@ class Gauge:
     def _runs(self) -> list[tuple[np.ndarray, np.ndarray]]:
         at, n_bytes = np.array(self._at), np.array(self._bytes, np.float64)
         runs = []
-        for first, last in zip(self._openings, [*self._openings[1:], len(at)], strict=True):
+        for first, last in itertools.pairwise([*self._openings, len(at)]):
             span = slice(first, last)
             settled = at[span] >= (at[first] + _SETTLING_S if last > first else 0.0)
             if np.count_nonzero(settled) > 1:

@@ -244,7 +244,7 @@ class CallingSettings(_Snake):
             raise ValueError("the settings must be an object")
         inner = data.get("calling", data)
         stored = {key: value for key, value in _object(inner).items() if key != "sip"}
-        return {"raw": stored, **stored}
+        return {**stored, "raw": stored}
 
     @field_validator("restrictions", mode="before")
     @classmethod

@@ -156,8 +156,8 @@ class MediaSocket(asyncio.BufferedProtocol):
         self._pinged_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
-        self._over = False
-        self._lost = self._loop.create_future()
+        self._ended = self._loop.create_future()  # the listener is to hear no more
+        self._lost = self._loop.create_future()  # the transport is gone
         self.opened: asyncio.Future[MediaUnavailable | None] = self._loop.create_future()
         """Done with the handshake: None, or why there is no socket."""
 
@@ -170,7 +170,7 @@ class MediaSocket(asyncio.BufferedProtocol):
     def send(self, message: bytes) -> bool:
         """Send one binary message; False means that nothing was taken: clogged, or closed."""
         transport = self._transport
-        if transport is None or self._over or self._protocol.state is not State.OPEN:
+        if transport is None or self._ended.done() or self._protocol.state is not State.OPEN:
             return False
         in_flight = transport.get_write_buffer_size()
         if self._fileno is not None:
@@ -183,33 +183,36 @@ class MediaSocket(asyncio.BufferedProtocol):
 
     def ping(self, payload: bytes) -> None:
         """Send a ping of up to 125 bytes; its answer comes as ``on_pong(payload)``."""
-        if self._protocol.state is State.OPEN and not self._over:
+        if self._protocol.state is State.OPEN and not self._ended.done():
             self._protocol.send_ping(payload)
             self._flush()
 
     async def close(self) -> None:
-        """Close with 1000 and wait up to ``CLOSE_TIMEOUT`` for the peer; then cut."""
+        """Close with 1000, wait up to ``CLOSE_TIMEOUT`` for the peer's close, hang up."""
         self._closing = True
-        if self._protocol.state is State.OPEN and not self._over:
+        if self._protocol.state is State.OPEN and not self._ended.done():
             self._protocol.send_close(CloseCode.NORMAL_CLOSURE)
             self._flush()
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await asyncio.shield(self._ended)
+                    self._hang_up()
                     await asyncio.shield(self._lost)
         finally:
             self._cut()
 
     def discard(self) -> None:
         """Drop the connection without a word to peer or listener."""
-        self._over = True
+        if not self._ended.done():
+            self._ended.set_result(None)
         self._cut()
 
     # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        if self._over:  # given up while it was being opened
+        if self._ended.done():  # given up while it was being opened
             self._transport.abort()
             return
         if (socket := transport.get_extra_info("socket")) is not None:
@@ -222,6 +225,8 @@ class MediaSocket(asyncio.BufferedProtocol):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
+        if self.opened.cancelled():  # too late: the dialer is about to discard this
+            return
         data = bytes(self._buffer[:nbytes])
         if self._protocol.state is State.CONNECTING:
             self._head += data[: 64 - len(self._head)]
@@ -274,8 +279,7 @@ class MediaSocket(asyncio.BufferedProtocol):
             self._keep_alive()
 
     def _refuse(self) -> None:
-        """The handshake failed; tell the dialer."""
-        self._cut()
+        """The handshake failed; tell the dialer, and only the dialer."""
         if self.opened.done():
             return
         status = self.status
@@ -287,9 +291,10 @@ class MediaSocket(asyncio.BufferedProtocol):
             case _:
                 text = f"the media server answered the upgrade with {status}"
         self.opened.set_result(MediaUnavailable(text, status=status))
+        self.discard()
 
     def _dispatch(self, frame: Frame) -> None:
-        if self._over:
+        if self._ended.done():
             return
         match frame.opcode:
             case Opcode.BINARY | Opcode.TEXT | Opcode.CONT:
@@ -339,9 +344,9 @@ class MediaSocket(asyncio.BufferedProtocol):
 
     def _finish(self, close: Close | None = None) -> None:
         """Report the end, once, and give the peer a while to close its side."""
-        if self._over:
+        if self._ended.done() or self.opened.cancelled():
             return
-        self._over = True
+        self._ended.set_result(None)
         self._stop_timer()
         if self._transport is not None and not self._transport.is_closing():
             self._timer = self._loop.call_later(CLOSE_TIMEOUT, self._cut)
@@ -350,7 +355,13 @@ class MediaSocket(asyncio.BufferedProtocol):
             close = protocol.close_rcvd or protocol.close_sent or _NO_CLOSE
         self._listener.on_close(int(close.code), close.reason)
 
+    def _hang_up(self) -> None:
+        """Close the connection after what is still to be written."""
+        if self._transport is not None:
+            self._transport.close()
+
     def _cut(self) -> None:
+        """Close the connection now."""
         self._stop_timer()
         if self._transport is not None:
             self._transport.abort()
@@ -371,7 +382,7 @@ class MediaSocket(asyncio.BufferedProtocol):
             if data:
                 transport.write(data)
             else:  # end of stream: nothing is to follow in either direction
-                transport.close()
+                self._hang_up()
 
 
 def _describe(error: OSError) -> str:

@@ -51,7 +51,7 @@ class Outcome(Enum):
     OK = auto()
     NOT_SENT = auto()  # connect failed: certainly without effect
     BUSY = auto()  # 429, 503: refused before it was done
-    GATEWAY = auto()  # 408, 502, 504: most likely without effect
+    GATEWAY = auto()  # 408, 502, 504: probably without effect
     UNKNOWN = auto()  # timeout, reset, other 5xx, unusable answer: may have been done
     GONE = auto()  # 404
     CONFLICT = auto()  # 409
@@ -82,7 +82,7 @@ class Step(Enum):
 class Kind(Enum):
     """How an operation may be repeated."""
 
-    READ = auto()  # also writes that replace what is there
+    SAFE = auto()  # reads, and writes that replace what is there
     ACCEPT = auto()
     REJECT = auto()
     HANGUP = auto()
@@ -92,7 +92,7 @@ class Kind(Enum):
 
 
 _ATTEMPTS = {
-    Kind.READ: 3,
+    Kind.SAFE: 3,
     Kind.ACCEPT: 4,
     Kind.REJECT: 3,
     Kind.HANGUP: 5,
@@ -114,7 +114,7 @@ _AFTER_ATTEMPT: dict[Kind, dict[Outcome, Step]] = {
     kind: dict(zip(_COLUMNS, row, strict=True))
     for kind, row in {
         #            not sent, busy, gateway, unknown, gone, conflict
-        Kind.READ: (_R, _R, _R, _R, _F, _F),
+        Kind.SAFE: (_R, _R, _R, _R, _F, _F),
         Kind.ACCEPT: (_R, _R, _R, _L, _L, _L),
         Kind.REJECT: (_R, _R, _R, _L, _L, _L),
         Kind.HANGUP: (_R, _R, _R, _L, _L, _L),
@@ -133,9 +133,13 @@ _AFTER_LOOK: dict[Kind, dict[Seen, Step]] = {
         Kind.ACCEPT: (_R, _D, _O, _F, _R, _L),
         Kind.REJECT: (_R, _F, _D, _D, _R, _R),
         Kind.HANGUP: (_R, _R, _D, _D, _R, _R),
-        Kind.MINT: (_R, _R, _O, _F, _R, _R),
+        # "Not active yet" is the caller's to wait for: it knows what else it waits for.
+        Kind.MINT: (_F, _F, _O, _F, _F, _F),
     }.items()
 }
+
+# Before these give up over gateway errors: one of the requests may have got through.
+_LOOK_AT_LAST = frozenset({Kind.ACCEPT, Kind.REJECT, Kind.HANGUP})
 
 
 def outcome_of_status(status: int) -> Outcome:
@@ -175,7 +179,10 @@ class Course:
             self._maybe_done = True
         if outcome is Outcome.OK:
             return Step.DONE
-        return self._affordable(_AFTER_ATTEMPT[self.kind].get(outcome, Step.FAIL))
+        step = self._affordable(_AFTER_ATTEMPT[self.kind].get(outcome, Step.FAIL))
+        if step is Step.FAIL and outcome is Outcome.GATEWAY and self.kind in _LOOK_AT_LAST:
+            return Step.LOOK
+        return step
 
     def after_look(self, seen: Seen) -> Step:
         """The step after a look at the call."""
@@ -245,7 +252,9 @@ class RetryQuota:
     """Retries are at most ``ratio`` of the requests of the last ``window`` seconds.
 
     ``floor`` retries per window are always allowed, so that a lone call can retry; an
-    outage with many calls then costs the provider a tenth more, not a multiple.
+    outage with many calls then costs the provider a tenth more, not a multiple. A retry
+    that brought an answer is given back: the quota holds back storms, not the recovery
+    after them.
     """
 
     def __init__(self, ratio: float = 0.1, window: float = 10.0, floor: int = 10) -> None:
@@ -267,6 +276,11 @@ class RetryQuota:
             return False
         self._retries.append(now)
         return True
+
+    def give_back(self) -> None:
+        """A retry that was taken got its answer."""
+        if self._retries:
+            self._retries.pop()
 
     def _forget(self, now: float) -> None:
         for times in (self._requests, self._retries):

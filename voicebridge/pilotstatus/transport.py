@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -24,11 +23,12 @@ from voicebridge.pilotstatus.refusals import refusal
 from voicebridge.pilotstatus.retry import Kind, Lane, Outcome, outcome_of_status, parse_retry_after
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from pydantic import SecretStr
 
-__all__ = ["Answer", "ApiLimits", "Request", "Transport"]
+__all__ = ["Answer", "ApiLimits", "Request", "Transport", "unreachable"]
 
 T = TypeVar("T")
 
@@ -80,7 +80,8 @@ class Request(Generic[T]):
 class Answer(Generic[T]):
     """What came of an attempt: a ``value`` if ``outcome`` is OK, else an ``error``.
 
-    ``label`` is for metrics: the HTTP status, or one of ``unsent``, ``lost``, ``garbage``.
+    ``label`` is for metrics: the HTTP status, or one of ``queued``,
+    ``unsent``, ``lost``, ``garbage``.
     """
 
     outcome: Outcome
@@ -91,8 +92,13 @@ class Answer(Generic[T]):
 
     @property
     def heard(self) -> bool:
-        """Something answered; False is a failure of the transport."""
-        return self.label not in ("unsent", "lost")
+        """Something answered."""
+        return self.label not in ("unsent", "lost", "queued")
+
+    @property
+    def unheard(self) -> bool:
+        """The transport failed; waiting in a queue of our own does not count."""
+        return self.label in ("unsent", "lost")
 
 
 class Transport:
@@ -134,8 +140,8 @@ class Transport:
         """Ask once, within ``min(seconds, attempt_seconds)``, waiting for a slot included."""
         slots = self._slots[request.lane]
         if slots.locked() and self._waiting[request.lane] >= self._limits.max_waiting:
-            return _silent(request, "too many requests are waiting already", sent=False)
-        sent = False
+            return unreachable(request, "too many requests are waiting already", "queued")
+        label = "queued"
         try:
             async with asyncio.timeout(min(seconds, self._limits.attempt_seconds)):
                 self._waiting[request.lane] += 1
@@ -144,16 +150,16 @@ class Transport:
                 finally:
                     self._waiting[request.lane] -= 1
                 try:
-                    sent = True
+                    label = "lost"
                     return await self._exchange(request)
                 finally:
                     slots.release()
         except TimeoutError:
-            return _silent(request, "no answer in time", sent=sent)
+            return unreachable(request, "no answer in time", label)
         except _NEVER_SENT as error:
-            return _silent(request, f"cannot connect ({type(error).__name__})", sent=False)
+            return unreachable(request, f"cannot connect ({type(error).__name__})", "unsent")
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:
-            return _silent(request, f"connection lost ({type(error).__name__})", sent=True)
+            return unreachable(request, f"connection lost ({type(error).__name__})", "lost")
 
     async def _exchange(self, request: Request[T]) -> Answer[T]:
         transport = self._transports[request.lane]
@@ -195,7 +201,7 @@ class Transport:
         if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
             return None
         content = bytearray()
-        async for chunk in response.aiter_raw():
+        async for chunk in response.aiter_bytes():
             content += chunk
             if len(content) > self._limits.max_answer_bytes:
                 return None
@@ -221,14 +227,15 @@ class Transport:
             return _garbage(request, status, "what is needed is missing from it")
 
 
-def _silent(request: Request[Any], why: str, *, sent: bool) -> Answer[Any]:
+def unreachable(request: Request[Any], why: str, label: str) -> Answer[Any]:
+    """The answer of an attempt that was not heard; only ``lost`` may have had an effect."""
+    sent = label == "lost"
     error = ProviderUnreachable(
         f"{request.operation}: the API cannot be reached: {why}",
         operation=request.operation,
         sent=sent,
     )
-    outcome = Outcome.UNKNOWN if sent else Outcome.NOT_SENT
-    return Answer(outcome, "lost" if sent else "unsent", error=error)
+    return Answer(Outcome.UNKNOWN if sent else Outcome.NOT_SENT, label, error=error)
 
 
 def _garbage(request: Request[Any], status: int, why: str) -> Answer[Any]:

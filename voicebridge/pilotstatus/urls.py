@@ -24,10 +24,9 @@ __all__ = ["MediaTarget", "check_media_url"]
 
 # Longer request lines are refused by common servers (nginx, websockets: 8 KiB).
 _MAX_LENGTH = 8_000
-# Printable ASCII. Whitespace and control characters would split the request line, a
-# backslash is a slash to browsers and a letter to others, a fragment has no meaning (RFC 6455, 3).
-_CHARACTERS = re.compile(r"[!-~]+")
-_FORBIDDEN = frozenset("\\#")
+# What RFC 3986 lets a URL consist of, less "#": a fragment means nothing here (RFC 6455, 3).
+# Whitespace would split the request line; a backslash is a slash to browsers only.
+_URL = re.compile(r"[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]+")
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 # A last label that is a number makes the whole an IPv4 address to resolvers: 127.1, 0x7f000001.
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
@@ -58,7 +57,7 @@ def check_media_url(
     loopback, and hosts that ``allowed_hosts`` spells out though they are not public names.
     """
     text = url.get_secret_value()
-    if len(text) > _MAX_LENGTH or not _CHARACTERS.fullmatch(text) or _FORBIDDEN & set(text):
+    if len(text) > _MAX_LENGTH or not _URL.fullmatch(text):
         raise MediaUrlRefused("the media URL is too long or holds characters that no URL has")
     scheme, separator, rest = text.partition("://")
     secure = _is_secure(scheme.lower() + separator, allow_insecure)

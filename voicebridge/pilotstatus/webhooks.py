@@ -76,7 +76,7 @@ def parse_event(
     empty. Raises ``WebhookError`` (400) for what is neither that nor a JSON object.
     """
     document = _decode(body)
-    if notices := AccountNotice.parse_all(document):
+    if notices := _read_notices(document):
         return notices
     if not isinstance(document, dict):
         raise WebhookError("the body is not a JSON object", status=400)
@@ -100,6 +100,14 @@ def _decode(body: bytes) -> Any:
     except (ValueError, RecursionError):
         # `from None`: a decoding error carries the whole body.
         raise WebhookError("the body is not JSON in UTF-8", status=400) from None
+
+
+def _read_notices(document: Any) -> tuple[AccountNotice, ...]:
+    try:
+        return AccountNotice.parse_all(document)
+    except (TypeError, ValueError):
+        # They only inform people: one in a shape unknown here is not worth a refusal.
+        return ()
 
 
 def _fold(mapping: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from voicebridge.errors import ConfigError
 from voicebridge.server.answers import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pydantic import SecretStr
     from starlette.requests import Request
@@ -64,7 +64,7 @@ class Access:
         token: SecretStr | None,
         *,
         now: Callable[[], float],
-        allowed_origins: tuple[str, ...] = (),
+        allowed_origins: Sequence[str] = (),
     ) -> None:
         if token is not None and not token.get_secret_value().strip():
             raise ConfigError(

@@ -25,7 +25,7 @@ _SAFETY: Final[Mapping[str, str]] = {
 }
 
 
-class Refusal(Exception):  # noqa: N818 - an answer, not a failure
+class Refusal(Exception):
     """An HTTP error answer; raised by what guards a route, turned into JSON by the app."""
 
     def __init__(

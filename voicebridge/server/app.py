@@ -23,7 +23,7 @@ from voicebridge.server.control import CallControl
 from voicebridge.server.intake import WebhookIntake
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pydantic import SecretStr
     from starlette.requests import Request
@@ -47,10 +47,10 @@ class ServerConfig:
     them.
     """
 
-    secrets: tuple[SecretStr, ...] = ()
+    secrets: Sequence[SecretStr] = ()
     signature_mode: SignatureMode = "required"
     console_token: SecretStr | None = None
-    allowed_origins: tuple[str, ...] = ()
+    allowed_origins: Sequence[str] = ()
     webhook_limit_bytes: int = 256 * 1024
     webhook_deadline_seconds: float = 5.0
 

@@ -7,7 +7,6 @@ nothing useful loses the connection, and never costs another client its answer.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +14,10 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 if TYPE_CHECKING:
+    import asyncio
+
     from uvicorn.config import Config
+    from uvicorn.protocols.http.h11_impl import RequestResponseCycle
     from uvicorn.server import ServerState
 
 __all__ = ["ConnectionGuard", "ConnectionLimits", "GuardedProtocol"]
@@ -136,7 +138,9 @@ class GuardedProtocol(H11Protocol):
         """Sets the deadline that fits the stage which the connection has reached."""
         if self.transport.is_closing():
             return
-        answering = self.cycle is not None and not self.cycle.response_complete
+        # The annotation hides that there is no cycle before the first request.
+        cycle: RequestResponseCycle | None = self.cycle
+        answering = cycle is not None and not cycle.response_complete
         if answering:
             self._guard.busy(self)
         else:

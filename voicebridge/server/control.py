@@ -76,10 +76,8 @@ class _DialRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
     to: Annotated[str, StringConstraints(pattern=r"^\+?[1-9][0-9]{7,14}$")]
-    # A name only: a path or module would let the caller of this choose what code runs here.
-    bot: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")] | None = (
-        None
-    )
+    # Looked up among the bots that the bridge was started with, never imported.
+    bot: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
     metadata: dict[_Key, _Value] | None = None
 
 
@@ -209,7 +207,7 @@ def _describe(error: ValidationError) -> str:
         case _, ["to"]:
             return '"to" must be a phone number in international form, e.g. "+5511..."'
         case _, ["bot"]:
-            return '"bot" must be the name of an installed bot'
+            return '"bot" must be the name of a bot that is running here'
         case _, ["metadata", *_]:
             return '"metadata" must map names (1 to 64 characters) to texts (up to 512)'
     return 'the body must be JSON like {"to": "+5511..."}'

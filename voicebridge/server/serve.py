@@ -41,19 +41,20 @@ async def serve(
     host: str,
     port: int,
     *,
-    on_ready: Callable[[int], None],
+    on_ready: Callable[[str], None],
     stop: asyncio.Event,
     limits: ConnectionLimits | None = None,
 ) -> None:
     """Serves ``app`` until ``stop`` is set, then lets running requests end (5 s at most).
 
-    ``on_ready`` is called once with the port, which matters where ``port`` is 0, as soon
-    as connections are accepted. Raises ``ConfigError`` where the address cannot be had.
+    ``on_ready`` is called once, as soon as connections are accepted, with the address as
+    ``http://host:port``; port 0 takes a free one. Raises ``ConfigError`` where the address
+    cannot be had.
     """
     guard = ConnectionGuard(limits or ConnectionLimits())
     sockets = await _open(host, port)
     server = _EmbeddedServer(_configure(app, guard), stop)
-    server.on_started = partial(on_ready, sockets[0].getsockname()[1])
+    server.on_started = partial(on_ready, _address(host, sockets[0]))
     try:
         await server.serve(sockets)
     finally:
@@ -85,6 +86,11 @@ class _EmbeddedServer(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         self.should_exit = self.should_exit or self._stop.is_set()
         return await super().on_tick(counter)
+
+
+def _address(host: str, opened: socket.socket) -> str:
+    name = f"[{host}]" if ":" in host else host
+    return f"http://{name}:{opened.getsockname()[1]}"
 
 
 def _configure(app: ASGIApp, guard: ConnectionGuard) -> uvicorn.Config:

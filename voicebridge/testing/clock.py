@@ -34,7 +34,7 @@ _RESOLUTION = 1e-9
 _TURNS_PER_INSTANT = 200_000
 
 
-class Deadlock(RuntimeError):  # noqa: N818 - the state it reports, not an error of the loop
+class Deadlock(RuntimeError):
     """Everything waits and nothing is left that could wake it."""
 
 

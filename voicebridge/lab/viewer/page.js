@@ -39,13 +39,16 @@ function distribution(data) {
   const sorted = [...data.values].sort((a, b) => a - b), box = make("figure", null, { class: "figure" });
   const marks = [["half within", 0.5], ["95 % within", 0.95], ["99 % within", 0.99], ["worst", 1]].map(([name, share]) => [name, percentile(sorted, share)]);
   const W = 460, H = 150, FOOT = 22, SIDE = 8, base = H - FOOT;
-  const least = sorted[0], most = sorted[sorted.length - 1];
-  const step = nice(Math.max((most - (least > most * 0.5 ? least : 0)) / 34, most / 4000, 1e-3));
-  const low = least > most * 0.5 ? Math.floor((least - 2 * step) / step) * step : 0;
-  const high = Math.max(low + 12 * step, Math.ceil((most + step) / step) * step), px = (v) => SIDE + ((v - low) / (high - low)) * (W - 2 * SIDE);
+  const least = sorted[0], most = sorted[sorted.length - 1], near = least > most * 0.5;
+  // Values that hardly differ must not look spread out: the axis spans a tenth of them at least.
+  const range = near ? Math.max(most - least, most * 0.1) : most;
+  const step = nice(Math.max(range / 34, 1e-3));
+  const low = near ? Math.max(0, Math.floor(((least + most - range) / 2 - step) / step) * step) : 0;
+  const high = Math.max(low + 12 * step, Math.ceil((low + range + 2 * step) / step) * step);
+  const px = (v) => SIDE + ((v - low) / (high - low)) * (W - 2 * SIDE);
   const bins = new Array(Math.round((high - low) / step) + 1).fill(0);
   for (const v of sorted) bins[Math.min(bins.length - 1, Math.floor((v - low) / step + 1e-9))]++;
-  const tallest = Math.max(...bins), wide = px(low + step) - px(low), dot = Math.min(wide * 0.44, 6.5), dots = tallest * dot * 2.2 <= base - 8;
+  const tallest = Math.max(...bins), wide = px(low + step) - px(low), dot = Math.min(wide * 0.44, 6.5, (base - 16) / tallest / 2.2), dots = dot >= 1.9;
   const spoken = marks.map(([name, v]) => `${name} ${figure(v)} ${data.unit}`).join(", ");
   const plot = draw("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `${data.title}: ${spoken}` });
   const tick = nice((high - low) / 6), digits = tick >= 1 ? 0 : tick >= 0.1 ? 1 : 2;
@@ -55,10 +58,11 @@ function distribution(data) {
     plot.append(draw("line", { class: "axis", x1: px(n * tick), x2: px(n * tick), y1: base, y2: base + 4 }));
   }
   plot.append(draw("line", { class: "axis", x1: SIDE, x2: W - SIDE, y1: base, y2: base }));
-  marks.slice(0, 2).forEach(([name, v]) => {
-    plot.append(draw("line", { class: "p", x1: px(v), x2: px(v), y1: 12, y2: base }));
-    plot.append(draw("text", { x: clamp(px(v), 12, W - 12), y: 8, "text-anchor": "middle" }, name.replace(" within", "")));
-  });
+  const [half, most95] = [px(marks[0][1]), px(marks[1][1])], close = most95 - half < 46;
+  for (const [at, words] of [[half, close ? "half, 95 %" : "half"], [most95, close ? "" : "95 %"]]) {
+    plot.append(draw("line", { class: "p", x1: at, x2: at, y1: 12, y2: base }));
+    if (words) plot.append(draw("text", { x: clamp(at, 30, W - 30), y: 8, "text-anchor": "middle" }, words));
+  }
   bins.forEach((count, i) => {
     if (!count) return;
     const words = `${figure(low + i * step)} to ${figure(low + (i + 1) * step)} ${data.unit}: ${count}`;

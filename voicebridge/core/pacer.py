@@ -1,0 +1,165 @@
+"""Sends on an absolute grid, a small lead ahead of real time.
+
+The rule: what has been sent cannot be taken back, so nothing is sent before it must be.
+
+The far end plays what it gets, one message after the other. ``until`` is the instant by
+which all that was sent is played; the next message is due ``lead`` before that. As long as
+that instant is not missed it moves in whole messages, so the grid is absolute: a late tick
+shifts nothing after it, and drift is zero. If it is missed, the far end has run dry and
+plays the next message when it comes; the grid moves by that hole and the hole is counted.
+So no message is skipped, what is sent and not yet played stays at one message plus the lead
+(give or take half a tick), and no more than that leaves at once, however late it is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from voicebridge.core.config import SAMPLE_BYTES, TICK_MS, MediaConfig
+from voicebridge.core.ledger import Ledger, Piece, Sent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from voicebridge.core.stats import SessionStats
+
+__all__ = ["Message", "Pacer"]
+
+_TICK: Final = TICK_MS / 1000
+_EARLY: Final = _TICK / 2
+"""A message due within half a tick is sent now: that is nearer than the next tick."""
+_MIN_LEAD: Final = 0.020
+"""A stream that runs short is waited for while the lead stays above this."""
+_LATE_MS: Final = 20.0
+_INSTANT: Final = 1e-6
+"""Two instants nearer than this are one: float seconds of a clock."""
+
+Message = tuple[bytes, tuple[Piece, ...]]
+"""One wire frame, and the speech it is made of."""
+
+
+class Pacer:
+    """Asks ``source(now, may_wait)`` for each message when it is due.
+
+    The source answers None where it wants to wait, and may do so only if ``may_wait``.
+    """
+
+    def __init__(
+        self,
+        config: MediaConfig,
+        stats: SessionStats,
+        ledger: Ledger,
+        source: Callable[[float, bool], Message | None],
+    ) -> None:
+        self._stats = stats
+        self._ledger = ledger
+        self._source = source
+        self._wire_frame = config.wire_frame_ms / 1000
+        self._lead = config.lead_ms / 1000
+        self._send_at = _INSTANT + min(
+            self._lead + _EARLY, (config.max_lead_ms - config.wire_frame_ms) / 1000
+        )
+        """A message is sent when what was sent before plays for no longer than this."""
+        self.open = False
+        self.until = 0.0
+        self._anchored_at = 0.0
+        self._aligned = True
+        self._waiting = False
+        """The message that is due waits for its writer."""
+        self._free_since = 0.0
+        """Nothing could be sent before this instant; no lateness is counted from earlier."""
+        self._outbox: list[bytes] = []
+
+    def opened(self, now: float) -> None:
+        """Anchors the grid here and primes it: one message and the lead go out at once."""
+        self.open = True
+        self._aligned = False
+        self._waiting = False
+        self.until = self._anchored_at = self._free_since = now
+        self._send_due(now)
+
+    def lost(self, now: float) -> list[Piece]:
+        """Stops. Returns what was sent and not yet played, newest first."""
+        if not self.open:
+            return []
+        unsent = self.unsend(len(self._outbox))
+        self._outbox.clear()
+        self.open = False
+        unplayed = self._ledger.rewind(now)
+        self._stats.replayed_samples += sum(len(raw) // SAMPLE_BYTES for _, _, raw in unplayed)
+        return unsent + unplayed
+
+    def tick(self, now: float) -> None:
+        """Sends what is due."""
+        if not self.open:
+            return
+        if not self._aligned and now > self._anchored_at:
+            self._align(now)
+        if self.until - now <= self._send_at:
+            self._send_due(now)
+
+    def to_send(self) -> list[bytes]:
+        """Drains the messages that were due; to be called after each ``opened()`` and tick."""
+        messages, self._outbox = self._outbox, []
+        return messages
+
+    def unsend(self, count: int) -> list[Piece]:
+        """The last ``count`` messages did not go out. Returns their speech, newest first."""
+        unsent: list[Piece] = []
+        if not self.open:
+            return unsent  # lost() took back everything that was not played
+        stats = self._stats
+        for sent in self._ledger.take_back(count):
+            self.until -= self._wire_frame
+            stats.frames_sent -= 1
+            stats.speech_frames_sent -= bool(sent.pieces)
+            stats.clogged += 1
+            stats.lead.remove(sent.lead_ms)
+            stats.lateness.remove(sent.late_ms)
+            stats.late -= sent.late_ms > _LATE_MS
+            unsent += reversed(sent.pieces)
+        return unsent
+
+    def _align(self, now: float) -> None:
+        """Moves the grid later by less than a tick, so that messages fall due on ticks.
+
+        Without it every message would be late by one and the same part of a tick. Those
+        that were sent already play when they play.
+        """
+        self._aligned = True
+        shift = (now - self._anchored_at) % _TICK
+        if _INSTANT < shift < _TICK - _INSTANT:
+            self.until += shift
+
+    def _send_due(self, now: float) -> None:
+        while self.until - now <= self._send_at:
+            message = self._source(now, self.until - now - _TICK >= _MIN_LEAD - _INSTANT)
+            if message is None:
+                self._waiting = True
+                return
+            if self._waiting:
+                self._waiting = False
+                self._free_since = now
+            late_ms = (now - max(self.until - self._lead, self._free_since)) * 1000
+            if self.until < now - _INSTANT:
+                self._stats.resyncs += 1
+                self.until = self._free_since = now
+            self._send(message, now, late_ms)
+
+    def _send(self, message: Message, now: float, late_ms: float) -> None:
+        data, pieces = message
+        stats = self._stats
+        play_at = self.until
+        self.until = play_at + self._wire_frame
+        lead_ms = (self.until - now) * 1000
+        heard_by = play_at
+        if pieces:
+            _, offset, raw = pieces[-1]
+            heard_by = self._ledger.heard_by(play_at, offset + len(raw) // SAMPLE_BYTES)
+            stats.speech_frames_sent += 1
+        self._ledger.record(Sent(play_at, heard_by, pieces, late_ms, lead_ms))
+        stats.frames_sent += 1
+        stats.lead.add(lead_ms)
+        stats.lateness.add(late_ms)
+        stats.late += late_ms > _LATE_MS
+        self._outbox.append(data)
