@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+import httpx
 import pytest
+import soundfile
 import typer
 from pydantic import BaseModel, SecretStr
 
-import voicebridge
 from tests.server.stand_in import StandInBridge
+from voicebridge.botspec import load_bot
 from voicebridge.call import Call
 from voicebridge.cli import app
 from voicebridge.clock import LoopClock
+from voicebridge.emulator.emulator import Emulator, EmulatorConfig
+from voicebridge.emulator.script import CallerScript
+from voicebridge.lab.measure import find
 from voicebridge.metrics import Metrics
+from voicebridge.pilotstatus.webhooks import CallEvent, parse_event
 from voicebridge.server.app import ServerConfig, create_app
 from voicebridge.settings import PREFIX, Settings, known_keys, load_settings
+from voicebridge.testing import VirtualClock, run_virtual
+from voicebridge.wiring import Running, open_bridge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from voicebridge.lab.measure import Samples
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -190,6 +201,27 @@ async def test_the_table_of_paths_is_complete() -> None:
     assert {row[0] for row in rows(README, r"(GET|POST) /.*")} == routed
 
 
+async def test_every_path_of_the_emulator_that_is_told_exists() -> None:
+    emulator = Emulator(EmulatorConfig())
+    routed = {
+        f"{method} {route.path}"  # type: ignore[attr-defined]
+        for route in emulator.app.routes
+        for method in route.methods  # type: ignore[attr-defined]
+    }
+    for page, text in PAGES.items():
+        assert set(re.findall(r"(?:GET|POST|PATCH) /emulator[\w/{}.]*", text)) <= routed, page
+
+
+def test_the_variables_for_the_emulator_are_those_it_prints() -> None:
+    defaults = {each.name: each.default for each in commands()["emulator"].params}
+    exports = dict(re.findall(r"^export (\w+)=(\S+)$", README, re.MULTILINE))
+    assert exports["VOICEBRIDGE_API_URL"] == f"http://127.0.0.1:{defaults['port']}"
+    assert exports["VOICEBRIDGE_WEBHOOK_SECRET"] == defaults["webhook_secret"]
+    assert exports["VOICEBRIDGE_API_KEY"] == EmulatorConfig().api_key.get_secret_value()
+    shell = (ROOT / "voicebridge" / "emulator" / "shell.py").read_text("utf-8")
+    assert list(exports) == re.findall(rf"\"({PREFIX}\w+)\"", shell)
+
+
 def test_every_metric_that_is_named_exists() -> None:
     exposed = Metrics().render()[0].decode()
     families = set(re.findall(r"^# TYPE (\w+)", exposed, re.MULTILINE))
@@ -225,14 +257,80 @@ def python_blocks() -> list[Any]:
 def test_python_code_can_be_pasted_into_a_file(code: str) -> None:
     names: dict[str, Any] = {"__name__": "pasted"}
     exec(compile(code, "<documentation>", "exec"), names)
-    bots = [each for each in names.values() if isinstance(each, type)]
-    assert any(issubclass(each, voicebridge.Bot) and each is not voicebridge.Bot for each in bots)
+    own = [each for each in names.values() if getattr(each, "__module__", "") == "pasted"]
+    assert any(inspect.iscoroutinefunction(getattr(each, "run", each)) for each in own)
 
 
 def test_the_bot_of_the_readme_is_the_bot_echo() -> None:
     echo = (ROOT / "bots" / "echo.py").read_text(encoding="utf-8")
     shown = blocks(README, "python")[0]
     assert shown.partition("class ")[2].strip() == echo.partition("class ")[2].strip()
+
+
+HELLO = ROOT / "voicebridge/lab/speech/1_en_hello.flac"
+
+
+def recorded(path: Path) -> Samples:
+    samples: Samples = soundfile.read(path, dtype="int16")[0]
+    return samples
+
+
+@pytest.mark.usefixtures("bare")
+def test_the_greeter_greets_and_then_echoes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GREETING", raising=False)
+    speech = recorded(ROOT / "tests/speech/ru_conf-roll-callcomplete.flac")
+    heard = run_virtual(_call_the_greeter(speech, hangup_after=1.5))
+    greeting, echo = find(recorded(HELLO), heard), find(speech[-16_000:], heard)
+    assert greeting is not None
+    assert greeting.correlation > 0.99
+    assert echo is not None
+    assert echo.correlation > 0.99
+    assert echo.offset > greeting.offset + recorded(HELLO).size
+
+
+@pytest.mark.usefixtures("bare")
+def test_hanging_up_on_the_greeter_is_no_error_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GREETING", str(ROOT / "tests/speech/en_agent-user.flac"))
+    heard = run_virtual(_call_the_greeter(recorded(HELLO), hangup_after=0.1))
+    assert heard.size < recorded(ROOT / "tests/speech/en_agent-user.flac").size
+
+
+async def _call_the_greeter(speech: Samples, *, hangup_after: float) -> Samples:
+    """What the caller heard of ``examples/greeter.py``."""
+    clock = VirtualClock()
+    running: list[Running] = []
+
+    async def take(request: httpx.Request) -> httpx.Response:
+        event = parse_event(request.content, trusted=True)
+        assert isinstance(event, CallEvent)
+        assert running[0].bridge.submit(event)
+        return httpx.Response(200)
+
+    emulator = Emulator(
+        EmulatorConfig(webhook_url="http://bridge/"),
+        clock=clock,
+        webhook_transport=httpx.MockTransport(take),
+    )
+    settings = load_settings(
+        api_url="http://emulator", api_key=SecretStr("ps_emulator"), allow_insecure_media=True
+    )
+    async with open_bridge(
+        settings,
+        load_bot(f"{ROOT / 'examples' / 'greeter.py'}:Greeter"),
+        clock=clock,
+        transport=httpx.ASGITransport(emulator.app),
+        connect=emulator.connect_media,
+    ) as bridge:
+        running.append(bridge)
+        call = await emulator.ring(CallerScript(audio=speech, hangup_after=hangup_after))
+        await call.ended()
+        await bridge.bridge.idle()
+        summary = bridge.bridge.summary(call.id)
+    await emulator.stop()
+    assert summary is not None
+    assert summary.reason == "caller"
+    assert not [each for each in bridge.metrics.bot_errors_total.collect() if each.samples]
+    return call.far_end.heard
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +93,7 @@ class Bridge:
         self._bot_name = bot_name
         self._legs: dict[str, Leg] = {}  # by every id the call is known by
         self._live: set[Leg] = set()
-        self._recent: OrderedDict[str, CallSummary] = OrderedDict()
+        self._recent: deque[tuple[frozenset[str], CallSummary]] = deque(maxlen=RECENT_CALLS)
         self._tombstones: OrderedDict[str, float] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._rejecting = 0
@@ -191,10 +191,19 @@ class Bridge:
             self._bots[self._bot_name],
             self._bot_name,
             self._services,
+            claim=self._claim,
             confirm=confirm,
             ring_age=age,
         )
         self._carry(leg, ids)
+        return True
+
+    def _claim(self, leg: Leg, ids: list[str]) -> bool:
+        """Another name of a call; False if some other leg carries the call of that name."""
+        if any(self._legs.get(each, leg) is not leg for each in ids):
+            return False
+        for each in ids:
+            self._legs[each] = leg
         return True
 
     def _carry(self, leg: Leg, ids: list[str]) -> None:
@@ -222,9 +231,8 @@ class Bridge:
         if not self._live:
             self._idle.set()
         summary = self._summarise(leg)
-        self._recent[leg.facts.id] = summary
-        while len(self._recent) > RECENT_CALLS:
-            self._recent.popitem(last=False)
+        if leg.reason != "duplicate":
+            self._recent.appendleft((frozenset(ids), summary))
         metrics = self._services.metrics
         metrics.calls_active.set(self.active)
         metrics.calls_total.labels(
@@ -305,7 +313,7 @@ class Bridge:
             metadata=dict(metadata or {}),
             started_at=self._clock.utc(),
         )
-        leg = Leg(facts, self._bots[name], name, self._services)
+        leg = Leg(facts, self._bots[name], name, self._services, claim=self._claim)
         self._carry(leg, [each for each in (placed.external_call_id, placed.id) if each])
         return self._summarise(leg)
 
@@ -322,15 +330,13 @@ class Bridge:
     def summaries(self) -> list[CallSummary]:
         """Live calls, oldest first, then the latest two hundred that ended, newest first."""
         live = sorted(self._live, key=lambda leg: leg.times.signalled)
-        return [*map(self._summarise, live), *reversed(self._recent.values())]
+        return [*map(self._summarise, live), *(summary for _, summary in self._recent)]
 
     def summary(self, call_id: str) -> CallSummary | None:
         """One call by any id it is known by."""
         if (leg := self._legs.get(call_id)) is not None:
             return self._summarise(leg)
-        return self._recent.get(call_id) or next(
-            (each for each in self._recent.values() if each.external_id == call_id), None
-        )
+        return next((summary for ids, summary in self._recent if call_id in ids), None)
 
     def _summarise(self, leg: Leg) -> CallSummary:
         times, line = leg.times, leg.line

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 #: How much unsent audio `write` lets a bot queue before it waits. What is queued costs
 #: nothing at an interruption, so this bounds memory, not latency.
 WRITE_AHEAD_MS = 1_000
+#: More than this at once is queued piece by piece, so that an hour of audio is not copied.
+CHUNK_SECONDS = 120
 #: The longest nap of a waiting writer: how soon it learns that its utterance was cut.
 _NAP = 0.1
 
@@ -151,7 +153,7 @@ class Call:
     def speech(self, *, sample_rate: int | None = None, interruptible: bool = True) -> Speech:
         """Opens an utterance to write to as audio is made; the primitive under `play`.
 
-        Utterances are spoken one after the other, in the order of their opening.
+        Utterances are spoken one after the other, in the order of their first audio.
         """
         self._must_be_up()
         utterance = self._session.begin(interruptible=interruptible)
@@ -292,17 +294,16 @@ class Speech:
             )
         if self._ended:
             raise AudioError("this utterance was ended; open another with call.speech()")
-        step = self._session.config.sample_rate * 2 * WRITE_AHEAD_MS // 1_000
         if self._resampler is not None:
             pcm = self._resampler.process(pcm)
+        step = self._session.config.sample_rate * 2 * CHUNK_SECONDS
         for start in range(0, len(pcm), step) or (0,):
             if (reason := self._feed.reason) is not None:
                 raise CallEnded(reason)
             if self.cut:
                 return False
-            self._session.write(
-                self.utterance, pcm[start : start + step], self._clock.now(), text=text
-            )
+            chunk = pcm[start : start + step]
+            self._session.write(self.utterance, chunk, self._clock.now(), text=text)
             text = None
             await self._room()
         return not self.cut

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 
+from voicebridge.core.audio import peak
 from voicebridge.core.events import Event, Hangup, Playback, PlaybackFinished
 from voicebridge.mailbox import Mailbox
 
 #: Ten seconds of audio: more is not listening any more, it is catching up.
 AUDIO_LIMIT = 500
 EVENT_LIMIT = 256
+#: Peaks below this (-50 dBFS) before the first word are silence.
+QUIET = 100
 
 
 class Feed:
@@ -22,6 +25,8 @@ class Feed:
 
     Audio that arrives before the first listener is kept (the newest ten seconds) and
     given to the first one, so that a bot that greets before it listens misses nothing.
+    Silence before the first word is not: to whoever plays on what it hears, as an echo
+    does, it would be a delay that lasts for the whole call.
     """
 
     def __init__(self) -> None:
@@ -49,6 +54,8 @@ class Feed:
         """A new reader of 20 ms frames."""
         if self._early is not None:
             ear, self._early = self._early, None
+            while (frame := ear.peek()) is not None and peak(frame) < QUIET:
+                ear.skip()
             return ear
         ear = Mailbox(AUDIO_LIMIT)
         if self._over.done():

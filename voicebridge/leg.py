@@ -33,7 +33,7 @@ from voicebridge.line import Line, MediaConnector
 from voicebridge.opening import NOT_ACTIVE_DELAYS, open_line
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from voicebridge.clock import Clock
     from voicebridge.driver import Driver
@@ -110,7 +110,11 @@ class _GiveUp(Exception):
 
 
 class Leg:
-    """One call; see the module's docstring. ``run`` never raises but when cancelled."""
+    """One call; see the module's docstring. ``run`` never raises but when cancelled.
+
+    ``claim(leg, ids)`` registers what else the call turns out to be known by; False where
+    another leg carries that call.
+    """
 
     def __init__(
         self,
@@ -119,6 +123,7 @@ class Leg:
         bot_name: str,
         services: Services,
         *,
+        claim: Callable[[Leg, list[str]], bool],
         confirm: bool = False,
         ring_age: float = 0.0,
     ) -> None:
@@ -130,6 +135,7 @@ class Leg:
         self.reason: str | None = None
         self._bot = bot
         self._services = services
+        self._claim = claim
         self._confirm = confirm
         self._ring_age = ring_age
         self._config = services.config
@@ -232,6 +238,10 @@ class Leg:
             _log.warning("an offer could not be confirmed and is not answered: %s", error)
             self.over("unconfirmed")
             raise _Over from None
+        ids = [each for each in (call.id, call.external_call_id) if each]
+        if not self._claim(self, ids):
+            self.over("duplicate")  # the same call, told under its other id
+            raise _Over
         if call.status != "RINGING" or call.direction != "INBOUND":
             self.over("not_ringing")
             raise _Over

@@ -34,6 +34,14 @@ class Mailbox(Generic[T]):
         self._items.append(item)
         self._wake()
 
+    def peek(self) -> T | None:
+        """The next item, None while there is none."""
+        return self._items[0] if self._items else None
+
+    def skip(self) -> None:
+        """Throws the next item away."""
+        self._items.popleft()
+
     def close(self) -> None:
         self._closed = True
         self._wake()

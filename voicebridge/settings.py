@@ -213,6 +213,19 @@ def load_settings(config: Path | None = None, **flags: Any) -> Settings:
         raise ConfigError(f"the configuration cannot be read: {error}") from None
 
 
+def only(**values: Any) -> Settings:
+    """Settings from these values and the defaults alone: no environment, no file; for tests."""
+
+    class Only(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], **sources: PydanticBaseSettingsSource
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (sources["init_settings"],)
+
+    return Only(**values)
+
+
 def _refuse_unknown_variables() -> None:
     known = known_keys()
     groups = tuple(f"{PREFIX}{name}".upper() for name in ("media", "call"))

@@ -118,7 +118,9 @@ class Stall(_Switches):
     at_s: Seconds
     """After the call's first media socket opened."""
     seconds: Seconds
+    """How long it lasts."""
     way: Literal["to_bridge", "from_bridge", "both"] = "to_bridge"
+    """Which direction stands still."""
 
 
 class NetworkBehaviour(_Switches):
@@ -129,6 +131,7 @@ class NetworkBehaviour(_Switches):
     jitter_ms: float = Field(default=0, ge=0, le=5_000)
     """Each message is late by up to this much more, uniformly; order is kept, as in TCP."""
     stalls: tuple[Stall, ...] = ()
+    """Stretches in which nothing gets through."""
     drift_ppm: float = Field(default=0, ge=-100_000, le=100_000)
     """How much faster the far end's audio clock runs than true time."""
     seed: int = 0
@@ -144,6 +147,7 @@ class CallerBehaviour(_Switches):
     """The caller gives up: after ``cancel_after_s``, at the moment the accept arrives (which
     then fails), or right after an accept that still succeeded."""
     cancel_after_s: Seconds = 2.0
+    """When ``ringing`` gives up."""
     elsewhere_after_s: Seconds | None = None
     """A person answers on another linked device after this time."""
     elsewhere_status: Literal["COMPLETED", "REJECTED", "MISSED"] = "COMPLETED"
@@ -161,6 +165,7 @@ class CallerBehaviour(_Switches):
     permission: Literal["grant_temporary", "grant_permanent", "deny", "ignore"] = "grant_temporary"
     """META: the user's answer to a permission request."""
     permission_after_s: Seconds = 1.0
+    """META: how long the user thinks about it."""
 
 
 class Outcome(_Switches):
@@ -170,14 +175,19 @@ class Outcome(_Switches):
     """Proper answer (after ``delay_s``), an error status, no answer at all, a cut connection,
     or status 200 with ``body``."""
     status: Status = 500
+    """Of ``kind`` "status"."""
     code: str | None = None
+    """``code`` of the error envelope."""
     error: str = "Internal server error"
+    """``error`` of the envelope."""
     retry_after: str | None = None
     """``Retry-After`` as sent, whatever it says."""
     body: str = "<html><body>Bad gateway</body></html>"
+    """Of ``kind`` "garbage", sent with status 200."""
     processed: bool = False
     """The request takes effect although its answer is lost or an error."""
     delay_s: Seconds = 0.0
+    """Before anything happens."""
     repeat: int = Field(default=1, ge=0)
     """How many requests meet it; 0 means every one from then on."""
 
@@ -194,7 +204,9 @@ class RestBehaviour(_Switches):
     session_ready_after_s: Seconds = 0.0
     """``realtime-session`` is refused for this long after the accept."""
     session_refusal_status: Status = 409
+    """The status of that refusal, and of one for a call that is not active."""
     session_refusal_code: str | None = "CALL_NOT_ACTIVE"
+    """Its code."""
     session_before_accept: bool = False
     """``realtime-session`` works while the call still rings."""
     token_in_body: bool = True
@@ -204,7 +216,9 @@ class RestBehaviour(_Switches):
     ws_url: str | None = None
     """Sent instead of the true address, token and all."""
     token_ttl_s: Seconds = 120.0
+    """How long a token opens the media socket."""
     token_reusable: bool = False
+    """False: the second handshake with a token gets 401."""
     expires_in_seconds: int | str | None = 120
     """What the reply claims; None leaves it out."""
     play_field: Literal["mediaUrl", "audioUrl", "both"] = "mediaUrl"
@@ -237,6 +251,7 @@ class WebhookBehaviour(_Switches):
     connected: Literal["normal", "missing", "late", "duplicate", "after_ended"] = "normal"
     """What becomes of ``call.connected``."""
     connected_late_s: Seconds = 5.0
+    """How late ``late`` is."""
     delay_s: Seconds = 0.0
     """Before each first delivery."""
     delays: dict[str, Seconds] = Field(default_factory=dict)
@@ -252,15 +267,19 @@ class WebhookBehaviour(_Switches):
     retries: int = Field(default=4, ge=0, le=20)
     """Further attempts where the answer was not 2xx."""
     retry_s: Seconds = 30.0
+    """Between attempts."""
     timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
+    """How long one attempt may take."""
     ids: Literal["both", "pilot_only", "external_only", "none"] = "both"
     """Which of ``callId`` and ``externalCallId`` are not null."""
     peer: Literal["phone", "lid", "null"] = "phone"
     """The other party's number as E.164, as a WhatsApp LID, or null."""
     timestamp: Literal["iso", "naive", "epoch_ms", "garbage"] = "iso"
+    """ISO 8601 with zone, without, milliseconds since 1970 as text, or no date at all."""
     timestamp_skew_s: float = 0.0
     """Added to the timestamp: negative makes events look old."""
     duration_field: Literal["duration", "durationSeconds", "both"] = "duration"
+    """What ``call.ended`` calls the seconds of an answered call."""
 
 
 class Behaviour(_Switches):

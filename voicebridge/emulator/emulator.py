@@ -73,9 +73,9 @@ class EmulatorConfig(BaseModel):
     api_key: SecretStr = SecretStr("ps_emulator")
     api_key_id: str = "key_emulator"
     tenant_key: SecretStr = SecretStr("ps_emulator_tenant")
-    webhook_url: str | None = None
+    webhook_url: str | None = Field(default=None, repr=False)
     webhook_secret: SecretStr | None = None
-    number: str = "+5511888880000"
+    number: str = Field(default="+5511888880000", repr=False)
     number_id: str = "num_emulator"
     kind: Literal["EVO_GO", "META"] = "EVO_GO"
     behaviour: Behaviour = Behaviour()

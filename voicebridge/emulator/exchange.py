@@ -56,6 +56,7 @@ class Exchange:
         self.outbound_script: Callable[[str], CallerScript] = lambda to: CallerScript(number=to)
         self._ids = ids
         self._clock = clock
+        self._closed = False
 
     def find(self, reference: str) -> EmulatedCall | None:
         """By the provider's own id or the external one."""
@@ -156,6 +157,7 @@ class Exchange:
 
     def close(self) -> None:
         """Nothing happens by itself any more; calls stay as they are."""
+        self._closed = True
         for call in self.calls.values():
             for timer in call.timers:
                 timer.cancel()
@@ -163,6 +165,8 @@ class Exchange:
 
     def later(self, call: EmulatedCall, seconds: float, action: Callable[[], None]) -> None:
         """Run ``action`` after ``seconds`` unless the call is over by then."""
+        if self._closed or call.over:
+            return
         loop = asyncio.get_running_loop()
         call.timers.append(loop.call_at(self._clock().now() + seconds, action))
 

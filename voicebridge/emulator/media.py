@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from voicebridge.emulator.line import Line, Wire
 from voicebridge.emulator.memory import Listener, MemorySocket, MemoryWire
+from voicebridge.emulator.ports import listening_socket
 from voicebridge.emulator.ticker import Ticker
 from voicebridge.emulator.websocket import WebSocketWire
 from voicebridge.errors import MediaUnavailable
@@ -49,10 +50,14 @@ class MediaHost:
         self._pending: deque[Verdict | Literal["ok"]] = deque()
 
     async def start(self, host: str, port: int) -> int:
-        """Listen; returns the port, which ``port`` 0 leaves to the system."""
+        """Listen; returns the port, which ``port`` 0 leaves to the system.
+
+        Raises ``ConfigError`` where it cannot be had.
+        """
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: WebSocketWire(self), host, port)
-        bound: int = self._server.sockets[0].getsockname()[1]
+        sock = listening_socket(host, port)
+        self._server = await loop.create_server(lambda: WebSocketWire(self), sock=sock)
+        bound: int = sock.getsockname()[1]
         return bound
 
     async def stop(self) -> None:

@@ -1,100 +1,76 @@
-"""The emulator's HTTP port: uvicorn inside the running loop, without its signal handlers."""
+"""The emulator's HTTP port: uvicorn's HTTP/1.1 protocol inside the running loop.
+
+Without uvicorn's server around it there are no signal handlers and no polling, and the end
+is sharp: requests that are meant to hang must not hold it up.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import functools
-import socket
 from typing import TYPE_CHECKING
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
 
 from voicebridge.emulator.api import CUT
-from voicebridge.errors import ConfigError
+from voicebridge.emulator.ports import listening_socket
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 __all__ = ["HttpPort"]
 
-_STOP_S = 1
+_STOP_S = 2.0
 
 
 class HttpPort:
-    """``app`` on one port. ``start`` returns when it listens."""
+    """``app`` on one port."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._server: _Server | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._server: asyncio.Server | None = None
+        self._state = ServerState()
 
     async def start(self, host: str, port: int) -> int:
-        """Returns the port. Raises ``ConfigError`` where it cannot be had."""
-        try:
-            sock = socket.create_server((host, port), family=_family(host), backlog=512)
-        except OSError as error:
-            raise ConfigError(
-                f"the emulator cannot listen on port {port} ({error.strerror}): "
-                "free it or choose another one"
-            ) from error
-        bound: int = sock.getsockname()[1]
+        """Listen; returns the port. Raises ``ConfigError`` where it cannot be had."""
         config = uvicorn.Config(
             self._serve,
-            interface="asgi3",  # a bound method is taken for asgi2 otherwise
+            interface="asgi3",
             log_config=None,
             access_log=False,
             log_level="critical",
             lifespan="off",
             ws="none",
-            server_header=False,
-            timeout_graceful_shutdown=_STOP_S,
+            proxy_headers=False,
+            timeout_keep_alive=30,
         )
-        self._server = _Server(config)
-        self._task = asyncio.create_task(self._server.serve(sockets=[sock]), name="emulator http")
-        ready = asyncio.create_task(self._server.ready.wait())
-        await asyncio.wait({self._task, ready}, return_when=asyncio.FIRST_COMPLETED)
-        if not ready.done():
-            ready.cancel()
-            await self._task  # raises what went wrong
+        config.load()
+        sock = listening_socket(host, port)
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: H11Protocol(config, self._state, {}), sock=sock
+        )
+        bound: int = sock.getsockname()[1]
         return bound
 
     async def stop(self) -> None:
-        if self._server is not None and self._task is not None:
-            self._server.should_exit = True
-            self._server.force_exit = True  # requests that are meant to hang would hold it
-            await self._task
-        self._server = self._task = None
+        """Close the port and cut every connection, whatever is going on there."""
+        if self._server is None:
+            return
+        self._server.close()
+        tasks = list(self._state.tasks)
+        for connection in list(self._state.connections):
+            connection.transport.abort()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        async with asyncio.timeout(_STOP_S):
+            await self._server.wait_closed()
+        self._server = None
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         # The connection is reachable only here, before any middleware wraps `send`.
         transport = getattr(getattr(send, "__self__", None), "transport", None)
         if transport is not None:
-            scope[CUT] = functools.partial(_reset, transport)
+            scope[CUT] = transport.abort
         await self._app(scope, receive, send)
-
-
-class _Server(uvicorn.Server):
-    """Tells when it listens, and leaves the process's signals alone."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets=sockets)
-        self.ready.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
-
-
-def _reset(transport: asyncio.Transport) -> None:
-    transport.abort()

@@ -131,6 +131,7 @@ class WebhookDesk:
         self._client: httpx.AsyncClient | None = None
         self._subscriptions: dict[str, Subscription] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     def all(self) -> list[Subscription]:
         """Oldest first."""
@@ -181,7 +182,8 @@ class WebhookDesk:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def close(self) -> None:
-        """Drop what is not delivered yet."""
+        """Drop what is not delivered yet, and whatever comes later."""
+        self._closed = True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -208,7 +210,7 @@ class WebhookDesk:
                 self._spawn(self._repeat(subscription, notice, raw, how))
 
     def _spawn(self, delivery: Coroutine[Any, Any, None]) -> None:
-        if len(self._tasks) >= _MAX_DELIVERIES:
+        if self._closed or len(self._tasks) >= _MAX_DELIVERIES:
             delivery.close()
             return
         task = asyncio.create_task(delivery, name="webhook delivery")

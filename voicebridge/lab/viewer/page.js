@@ -27,6 +27,7 @@ function head() {
     row.append(make("td", clock(event.at, 3)), make("td", event.label), make("td", event.detail));
     $("rows").append(row);
   }
+  document.querySelector("details").hidden = !call.events.length;
   call.notes.forEach((note) => $("notes").querySelector("ul").append(make("li", note)));
   $("notes").hidden = !call.notes.length;
 }
@@ -51,7 +52,7 @@ function distribution(data) {
   const tallest = Math.max(...bins), wide = px(low + step) - px(low), dot = Math.min(wide * 0.44, 6.5, (base - 16) / tallest / 2.2), dots = dot >= 1.9;
   const spoken = marks.map(([name, v]) => `${name} ${figure(v)} ${data.unit}`).join(", ");
   const plot = draw("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `${data.title}: ${spoken}` });
-  const tick = nice((high - low) / 6), digits = tick >= 1 ? 0 : tick >= 0.1 ? 1 : 2;
+  const tick = nice((high - low) / 6), digits = tick >= 1 ? 0 : tick >= 0.1 ? 1 : tick >= 0.01 ? 2 : 3;
   for (let n = Math.ceil(low / tick - 1e-6); n * tick <= high + 1e-9; n++) {
     const last = (n + 1) * tick > high + 1e-9, words = (n * tick).toFixed(digits) + (last ? " " + data.unit : "");
     plot.append(draw("text", { x: clamp(px(n * tick), 12, W - 20), y: H - 4, "text-anchor": "middle" }, words));
