@@ -22,6 +22,7 @@ LAYERS = [
     {"core"},
     {"mailbox", "driver", "logs", "metrics", "pilotstatus"},
     {"feed", "line", "call", "provider", "opening"},
+    {"sampling", "services"},
     {"leg"},
     {"bridge", "botspec"},
     {"settings"},

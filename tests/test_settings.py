@@ -79,6 +79,11 @@ def test_an_unknown_key_in_dotenv_is_refused(tmp_path: Path, text: str) -> None:
         load_settings()
 
 
+def test_other_programs_keys_in_dotenv_are_none_of_our_business(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("OPENAI_API_KEY=x\nPORT=1\nVOICEBRIDGE_PORT=2")
+    assert load_settings().port == 2
+
+
 def test_an_unknown_key_in_toml_is_refused(tmp_path: Path) -> None:
     (tmp_path / "voicebridge.toml").write_text("portt = 1")
     with pytest.raises(ConfigError, match="VOICEBRIDGE_PORT"):

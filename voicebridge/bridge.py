@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from voicebridge.call import Bot, CallFacts
 from voicebridge.core.lifecycle import State
 from voicebridge.errors import CallStateError, ProviderError
-from voicebridge.leg import Leg, Services
+from voicebridge.leg import Leg
 from voicebridge.logs import call_id
 from voicebridge.pilotstatus.models import CallStatus, Direction
 from voicebridge.pilotstatus.webhooks import CallEvent, CallEventKind
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from voicebridge.pilotstatus.models import CallDetails
+    from voicebridge.services import Services
 
 #: How long an ended call's id absorbs late events (webhooks are retried for minutes).
 TOMBSTONE_SECONDS = 900.0
@@ -35,6 +36,17 @@ TOMBSTONES = 10_000
 RECENT_CALLS = 200
 #: Polite rejections under way at once; beyond, the provider is asked to come again.
 REJECTIONS = 200
+#: How long an operator's hang-up lets the bot be heard.
+OPERATOR_PATIENCE = 1.0
+#: Reasons of the label ``result``; a bot's own words become ``hangup``.
+RESULTS = frozenset(
+    {
+        "bot", "bot_error", "caller", "completed", "deaf", "duplicate", "error", "failed",
+        "max_duration", "media_lost", "media_refused", "media_unavailable",
+        "media_unsupported", "missed", "no_answer", "not_ringing", "operator", "rejected",
+        "shutdown", "silence", "unanswered", "unconfirmed",
+    }
+)  # fmt: skip
 
 _log = logging.getLogger(__name__)
 
@@ -112,7 +124,7 @@ class Bridge:
         """Hangs up what is left, waits for it, closes the bots."""
         self.drain()
         for leg in tuple(self._live):
-            leg.hang_up("shutdown")
+            leg.hang_up("shutdown", within=0.0)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(15):
                 await self._idle.wait()
@@ -235,15 +247,13 @@ class Bridge:
             self._recent.appendleft((frozenset(ids), summary))
         metrics = self._services.metrics
         metrics.calls_active.set(self.active)
-        metrics.calls_total.labels(
-            direction=leg.facts.direction, result=leg.reason or "unknown"
-        ).inc()
+        metrics.calls_total.labels(direction=leg.facts.direction, result=_result(leg.reason)).inc()
         if summary.first_audio_ms is not None:
             metrics.first_audio_seconds.observe(summary.first_audio_ms / 1000)
         _log.info(
             "call ended",
             extra={
-                "reason": leg.reason,
+                "reason": _result(leg.reason),
                 "seconds": summary.duration_seconds,
                 "answer_ms": summary.answer_ms,
                 "first_audio_ms": summary.first_audio_ms,
@@ -318,11 +328,11 @@ class Bridge:
         return self._summarise(leg)
 
     async def hangup(self, call_id: str) -> bool:
-        """Ends a live call after its last word; False where there is none of that id."""
+        """Ends a live call within a second or so; False where there is none of that id."""
         leg = self._legs.get(call_id)
         if leg is None:
             return False
-        leg.hang_up("operator")
+        leg.hang_up("operator", within=OPERATOR_PATIENCE)
         return True
 
     # Views.
@@ -407,6 +417,10 @@ def _offer_of(call: CallDetails) -> CallEvent:
         callback_data=None,
         trusted=True,
     )
+
+
+def _result(reason: str | None) -> str:
+    return reason if reason in RESULTS else "hangup"
 
 
 def _ms(start: float, end: float | None) -> int | None:

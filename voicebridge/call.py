@@ -83,7 +83,7 @@ class Call:
         direction: ``"inbound"`` or ``"outbound"``.
         caller, called: phone numbers, digits only; None where WhatsApp hides them. A
             caller's number is a hint, not proof of who calls.
-        metadata: what `POST /calls` or `voicebridge dial` gave along.
+        metadata: what `POST /calls` gave along.
         sample_rate: of the wire, in Hz; the rate of `audio` and `write` by default.
         started_at: when the call began, UTC.
     """

@@ -290,7 +290,7 @@ def calls_hangup(
     url: UrlOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Ends a live call after its last word."""
+    """Ends a live call within a second or so."""
     from voicebridge.remote import ask, path_of
 
     ask(_settings(config), url, "POST", path_of(call_id) + "/hangup")

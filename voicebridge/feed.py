@@ -46,6 +46,11 @@ class Feed:
         """Frames that a slow bot never took."""
         return sum(ear.dropped for ear in self._ears)
 
+    @property
+    def waiting(self) -> int:
+        """Frames that the slowest listener has not taken yet."""
+        return max((len(ear) for ear in self._ears), default=0)
+
     async def over(self) -> str:
         """Waits for the end of the call; returns its reason."""
         return await asyncio.shield(self._over)

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from voicebridge.call import Bot, Call, CallFacts, Controls
 from voicebridge.core.lifecycle import Command, Lifecycle, Signal, State
-from voicebridge.core.session import MediaConfig, MediaSession
-from voicebridge.core.watchdog import Limits, Watchdog
+from voicebridge.core.session import MediaSession
+from voicebridge.core.watchdog import Watchdog
 from voicebridge.errors import (
     CallEnded,
     CallOver,
@@ -29,16 +29,14 @@ from voicebridge.errors import (
     ProviderError,
 )
 from voicebridge.feed import Feed
-from voicebridge.line import Line, MediaConnector
+from voicebridge.line import Line
 from voicebridge.opening import NOT_ACTIVE_DELAYS, open_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-    from voicebridge.clock import Clock
-    from voicebridge.driver import Driver
-    from voicebridge.metrics import Metrics
-    from voicebridge.provider import Provider
+    from voicebridge.services import Services
+from voicebridge.sampling import MediaSampler
 
 T = TypeVar("T")
 
@@ -58,21 +56,6 @@ DIAL_POLL = 1.0
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class LegConfig:
-    """When a leg gives up, in seconds; see `voicebridge.settings.CallSettings`."""
-
-    media: MediaConfig = field(default_factory=MediaConfig)
-    greeting_wait: float = 1.5
-    ring_seconds: float = 25.0
-    dial_seconds: float = 60.0
-    limits: Limits = field(default_factory=Limits)
-    poll_seconds: float = 25.0
-    fallback_prompt_url: str = field(default="", repr=False)
-    fallback_prompt_seconds: float = 8.0
-    bot_grace_seconds: float = 5.0
-
-
 @dataclass(slots=True)
 class LegTimes:
     """Instants on the monotonic clock, None where they did not come."""
@@ -82,18 +65,6 @@ class LegTimes:
     accepted: float | None = None
     media_open: float | None = None
     ended: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What all legs of a process share."""
-
-    provider: Provider
-    connect: MediaConnector
-    driver: Driver
-    clock: Clock
-    metrics: Metrics
-    config: LegConfig
 
 
 class _Over(Exception):
@@ -143,6 +114,7 @@ class Leg:
         self._wake = asyncio.Event()
         self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._hangup_wish: str | None = None
+        self._last_words_limit = LAST_WORDS_LIMIT
         self._line_up = asyncio.Event()  # something proves that the caller hears us
         self._answered = asyncio.Event()  # an outbound call was picked up
         self._losses: list[float] = []
@@ -178,9 +150,10 @@ class Leg:
         self._poll_at = self._clock.now()
         self._wake.set()
 
-    def hang_up(self, reason: str | None) -> None:
-        """We want the call to end, after the last word."""
+    def hang_up(self, reason: str | None, *, within: float = LAST_WORDS_LIMIT) -> None:
+        """We want the call to end: after what is queued now was heard, or ``within`` seconds."""
         self._hangup_wish = self._hangup_wish or reason or "hangup"
+        self._last_words_limit = min(self._last_words_limit, within)
         self._wake.set()
 
     def _on_lost(self, code: int | None) -> None:
@@ -312,6 +285,7 @@ class Leg:
         call = Call(self.facts, self.line.session, self.feed, controls, self._clock)
         bot = self._bot_task = asyncio.create_task(self._run_bot(call), name="bot")
         bot.add_done_callback(lambda _: self._wake.set())
+        sampler = MediaSampler(self._services.metrics, self.line.session.stats, self.feed)
         watch = Watchdog(self._config.limits, self._clock.now())
         while True:
             await self._wait_until(min(watch.next_at, self._poll_at))
@@ -329,6 +303,7 @@ class Leg:
                 raise _GiveUp("bot_error", prompt=True)
             now = self._clock.now()
             if now >= watch.next_at:
+                sampler.sample()
                 reason = watch.check(now, self.line.take_peak(), self.line.last_audio_at)
                 if reason is not None:
                     raise _GiveUp(reason, prompt=reason == "deaf")
@@ -346,15 +321,16 @@ class Leg:
 
     async def _run_bot(self, call: Call) -> bool:
         """Runs the bot; False where it failed."""
+        well = True
         try:
             await self._bot.run(call)
-        except CallEnded:
-            pass
-        except Exception:
+        except* CallEnded:
+            pass  # let through, alone or out of a task group
+        except* Exception:
+            well = False
             _log.exception("the bot failed; its call ends, other calls go on")
             self._services.metrics.bot_errors_total.labels(bot=self.bot_name).inc()
-            return False
-        return True
+        return well
 
     async def _reconnect(self) -> None:
         """Media again for a call that is still up; the bot and its queue stay as they are."""
@@ -405,15 +381,18 @@ class Leg:
     # The end.
 
     async def _last_words(self) -> None:
-        """Lets what was said be heard before the line goes (bounded)."""
-        limit = self._clock.now() + LAST_WORDS_LIMIT
+        """Lets what was said up to now be heard before the line goes.
+
+        What a bot goes on to say after the end was decided is not waited for.
+        """
+        self.lifecycle.command(Command.HANGUP)
+        now = self._clock.now()
+        heard_at = self.line.session.drained_at() + LAST_WORDS_MARGIN
         while not self._over.done() and self.line.up:
-            until = self.line.session.drained_at() + LAST_WORDS_MARGIN
-            now = self._clock.now()
-            if now >= min(until, limit):
+            until = min(heard_at, now + self._last_words_limit)
+            if self._clock.now() >= until:
                 return
-            self._wake.clear()
-            await self._wait_until(min(until, limit))
+            await self._wait_until(until)
 
     async def _finish(self, prompt: bool) -> None:
         """Hangs up, closes media, ends the bot; runs to its end even when all is refused."""

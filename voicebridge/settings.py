@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
@@ -22,6 +22,9 @@ from pydantic_settings import (
 
 from voicebridge.core.session import MediaConfig
 from voicebridge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 PREFIX = "VOICEBRIDGE_"
 DEFAULT_TOML = Path("voicebridge.toml")
@@ -41,7 +44,7 @@ class MediaSettings(BaseModel):
         150, ge=0, le=2_000, description="from our socket to the caller's ear, for what was heard"
     )
     preroll_ms: int = Field(
-        100, ge=0, le=1_000, description="queued before a streamed utterance starts"
+        60, ge=0, le=1_000, description="queued before a streamed utterance starts"
     )
     idle_fill_ms: int = Field(
         90, ge=40, le=1_000, description="without audio before silence or stall is asked"
@@ -159,7 +162,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         toml = TomlConfigSettingsSource(settings_cls, cls.toml_file)
-        return init_settings, env_settings, dotenv_settings, toml
+        return init_settings, env_settings, _OwnKeys(dotenv_settings), toml
 
     @property
     def secrets(self) -> list[SecretStr]:
@@ -173,6 +176,39 @@ class Settings(BaseSettings):
     @property
     def media_host_patterns(self) -> list[str]:
         return [host.strip() for host in self.media_hosts.split(",") if host.strip()]
+
+
+class _Only(Settings):
+    """Settings that read nothing but what they are given."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+class _OwnKeys(PydanticBaseSettingsSource):
+    """A ``.env`` file less what is not ours: other programs keep their keys there too."""
+
+    def __init__(self, dotenv: PydanticBaseSettingsSource) -> None:
+        super().__init__(dotenv.settings_cls)
+        self._dotenv = dotenv
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        return self._dotenv.get_field_value(field, field_name)
+
+    def __call__(self) -> dict[str, Any]:
+        return {
+            key: value
+            for key, value in self._dotenv().items()
+            if key in Settings.model_fields or key.lower().startswith(PREFIX.lower())
+        }
 
 
 def _split(secret: SecretStr) -> list[SecretStr]:
@@ -215,15 +251,7 @@ def load_settings(config: Path | None = None, **flags: Any) -> Settings:
 
 def only(**values: Any) -> Settings:
     """Settings from these values and the defaults alone: no environment, no file; for tests."""
-
-    class Only(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls, settings_cls: type[BaseSettings], **sources: PydanticBaseSettingsSource
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return (sources["init_settings"],)
-
-    return Only(**values)
+    return _Only(**values)
 
 
 def _refuse_unknown_variables() -> None:

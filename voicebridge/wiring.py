@@ -15,10 +15,10 @@ from voicebridge.bridge import Bridge, BridgeConfig
 from voicebridge.clock import Clock, LoopClock
 from voicebridge.core.watchdog import Limits
 from voicebridge.driver import Driver
-from voicebridge.leg import LegConfig, Services
 from voicebridge.metrics import Metrics
 from voicebridge.pilotstatus.api import PilotStatusApi
 from voicebridge.pilotstatus.media import MediaDialer
+from voicebridge.services import LegConfig, Services
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

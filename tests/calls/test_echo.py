@@ -106,7 +106,9 @@ def test_many_calls_at_once_do_not_mix() -> None:
         MediaBehaviour(prefill_ms=0),
         MediaBehaviour(prefill_ms=600),
     ],
-    ids=lambda media: ",".join(f"{k}={v}" for k, v in media.model_dump(exclude_defaults=True).items()),
+    ids=lambda media: ",".join(
+        f"{k}={v}" for k, v in media.model_dump(exclude_defaults=True).items()
+    ),
 )
 def test_every_server_of_the_family_is_served(media: MediaBehaviour) -> None:
     speech = clip("en_one-moment-please")

@@ -163,9 +163,9 @@ def test_a_late_end_still_finishes(rig: Rig) -> None:
 
 def test_a_stream_waits_for_its_preroll_or_its_time(rig: Rig) -> None:
     number = rig.session.begin()
-    rig.session.write(number, ramp(0.08), rig.now)
+    rig.session.write(number, ramp(0.04), rig.now)
     rig.run(0.10)
-    assert rig.session.ahead_ms(number) == 80
+    assert rig.session.ahead_ms(number) == 40
     rig.run(0.20)
     assert rig.session.ahead_ms(number) == 0
     other = rig.session.begin()

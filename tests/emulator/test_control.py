@@ -56,6 +56,7 @@ def test_a_developer_places_a_call_and_listens_to_it(tmp_path: Path) -> None:
         assert call.peer == "+5511988887777"
         await world.post(f"/v1/calls/{call.id}/accept")
         _, socket = await world.connect(call)
+        await asyncio.sleep(0.4)  # before the call connects nobody hears it
         await stream(socket, 10)
         await call.ended()
         report = (await world.http.get(f"/emulator/calls/{call.external_id}")).json()

@@ -40,6 +40,7 @@ def test_a_whole_call_hears_and_is_heard_sample_by_sample() -> None:
     async def scenario(world: World) -> None:
         speech = tone(0.9)
         call, end, socket = await world.joined(CallerScript(audio=speech, hangup_after=1.0))
+        await asyncio.sleep(0.4)  # before the call connects nobody hears it
         await stream(socket, 20)
         await call.ended()
         assert call.status == "COMPLETED"
@@ -54,6 +55,18 @@ def test_a_whole_call_hears_and_is_heard_sample_by_sample() -> None:
         assert call.when("first_sound") is not None
 
     run(scenario)
+
+
+@pytest.mark.parametrize(("starts", "queued_ms"), [("media", 120), ("connected", 300)])
+def test_what_comes_before_the_call_connects(starts: Any, queued_ms: int) -> None:
+    """An engine that starts late keeps it queued: a delay for the whole call."""
+
+    async def scenario(world: World) -> None:
+        call, _, socket = await world.joined()
+        await stream(socket, 20)
+        assert call.far_end.measurement().max_queue_ms == pytest.approx(queued_ms, abs=60)
+
+    run(scenario, Behaviour(media=MediaBehaviour(engine_starts=starts)))
 
 
 def test_audio_is_due_on_an_absolute_grid() -> None:
@@ -208,6 +221,7 @@ def test_json_mode_carries_audio_both_ways() -> None:
     async def scenario(world: World) -> None:
         call, end, socket = await world.joined(CallerScript(audio=tone(0.3)))
         payload = base64.b64encode(loud()).decode()
+        await asyncio.sleep(0.4)
         socket.send_text(json.dumps({"event": "media", "payload": payload}))
         await asyncio.sleep(1.5)
         assert end.audio == []

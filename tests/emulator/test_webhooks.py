@@ -253,13 +253,13 @@ class TestDelivery:
         ("connected", "at"),
         [
             ("missing", []),
-            ("late", [6.3]),
+            ("late", [3.3]),
             ("duplicate", [1.3, 1.3]),
             ("after_ended", [11.5]),
         ],
     )
     def test_connected(self, connected: str, at: list[float]) -> None:
-        got = self.deliveries(hooks(connected=connected))
+        got = self.deliveries(hooks(connected=connected, connected_late_s=2.0))
         assert [when for event, when in got if event == "call.connected"] == at
         assert ("call.ended", 11.3) in got
 

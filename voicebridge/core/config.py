@@ -39,7 +39,7 @@ class MediaConfig:
     """What is sent and not yet played never exceeds this."""
     path_delay_ms: int = 150
     """From our socket to the caller's ear; taken off what counts as heard."""
-    preroll_ms: int = 100
+    preroll_ms: int = 60
     """A streamed utterance starts when this much is queued, or it has ended, or ..."""
     preroll_wait_ms: int = 120
     """... when its first sample has waited this long."""

@@ -65,6 +65,8 @@ class Ear:
         self._received = 0
         """Samples received and filled: call time."""
         self._epoch: float | None = None
+        self._opened_at = 0.0
+        self._begun = False
         self._open = False
         self._last_at = 0.0
         """The last instant audio came, or the socket opened."""
@@ -88,7 +90,7 @@ class Ear:
     def opened(self, now: float) -> None:
         """The socket is up. Call time begins with the first one."""
         if self._epoch is None:
-            self._epoch = now
+            self._epoch = self._opened_at = now
             self._last_at = self._proven_at = now
         self._half = b""
         self._open = True
@@ -115,6 +117,9 @@ class Ear:
             data = data[:-1]
         if not data:
             return
+        if not self._begun:
+            self._begun = True
+            self._epoch = now - len(data) / SAMPLE_BYTES / self._rate
         if self._overdue:
             self._count_gap(now)
         if now - self._last_at > _AT_ONCE:
@@ -125,6 +130,8 @@ class Ear:
 
     def tick(self, now: float) -> None:
         """Fills silence where the caller is known to be silent."""
+        if not self._begun:
+            self._await_first(now)
         if not self._is_overdue(now):
             return
         if not self._overdue:
@@ -132,6 +139,19 @@ class Ear:
             self._stats.gaps += 1
         if self._caller_is_silent(now):
             self._fill(now)
+
+    def _await_first(self, now: float) -> None:
+        """Call time begins with the first audio, or when none came for ``stall_limit_ms``.
+
+        A server holds the first audio back and then sends it in a burst. Silence filled in
+        before it would be a delay, for the whole call, to whoever plays on what it hears.
+        """
+        if self._epoch is None:
+            return
+        if now - self._opened_at >= self._stall_limit:
+            self._begun = True
+        else:
+            self._epoch = self._last_at = self._proven_at = now
 
     def ping_due(self, now: float) -> bool:
         """True where a ping is to be sent now: audio is overdue and no answer is awaited."""

@@ -86,6 +86,9 @@ class MediaBehaviour(_Switches):
     every frame goes to the phone at once, which drops what exceeds 1 s."""
     under_run: Literal["silence", "stall"] = "silence"
     """When the queue is empty: 60 ms of silence each time, or the engine waits for audio."""
+    engine_starts: Literal["media", "connected"] = "media"
+    """From when on the engine takes frames: since the socket opened (to nobody before the call
+    connected), or only then. The latter queues what came before, a delay for the whole call."""
     wrong_size: Literal["accept", "drop", "close"] = "accept"
     """A message that is not exactly one frame of 60 ms: queued, lost, or fatal (close 1008)."""
     on_close: Literal["keep", "hang_up", "hang_up_after_grace"] = "hang_up_after_grace"

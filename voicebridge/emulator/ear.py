@@ -2,7 +2,8 @@
 
 Pure. The one rule: the engine takes one frame each 60 ms of its own clock, whatever the
 bridge does; how the queue overflows and what an empty queue does is ``queue`` and
-``under_run``. Nothing is taken before the call has connected.
+``under_run``. Nothing is heard before the call has connected; whether the engine takes
+frames before that, to nobody, is ``engine_starts``.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class Ear:
         self._queue = bytearray()
         self._fed_at = 0.0
         self._clock: FarClock | None = None
+        self._idle_since: float | None = None
+        """The engine plays to nobody since then, until the call connects."""
         self._next = 0  # position at which the engine wants its next frame
         self._stalled = False
         self._open = False
@@ -60,9 +63,12 @@ class Ear:
         self.tail_cut_samples = 0
 
     def start(self, clock: FarClock) -> None:
+        self._play_to_nobody(clock.instant(0))
         self._clock = clock
 
-    def opened(self) -> None:
+    def opened(self, now: float) -> None:
+        if self._clock is None and self._media.engine_starts == "media":
+            self._idle_since = now
         self._open = True
         self._speaking = False
 
@@ -77,6 +83,7 @@ class Ear:
             return "dropped"
         if len(data) != self.frame_bytes and self._media.wrong_size != "accept":
             return "dropped" if self._media.wrong_size == "drop" else "refused"
+        self._play_to_nobody(now)
         self.advance(now)
         if self._media.queue != "block" and len(self._queue) + len(data) > self._limit:
             self.overflow_drops += 1
@@ -89,6 +96,14 @@ class Ear:
             self._resume(now)
         self.advance(now)
         return "taken"
+
+    def _play_to_nobody(self, now: float) -> None:
+        """Before the call connects: takes the frames whose time has come, unheard."""
+        if self._clock is not None or self._idle_since is None:
+            return
+        frames = int((now - self._idle_since + EPSILON_S) * 1_000 / ENGINE_FRAME_MS)
+        del self._queue[: frames * self.frame_bytes]
+        self._idle_since += frames * ENGINE_FRAME_MS / 1_000
 
     def reading(self) -> bool:
         """False while a blocking provider does not read the socket."""

@@ -97,7 +97,7 @@ class FarEnd:
             self.take(now)  # what was said before is lost to the bridge
             self._gauge.opened(now)
             self._mouth.opened()
-            self._ear.opened()
+            self._ear.opened(now)
 
     def closed(self, now: float) -> None:
         self._sockets = max(0, self._sockets - 1)

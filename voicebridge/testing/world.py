@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from pydantic import SecretStr
 
+from voicebridge.emulator.behaviour import Behaviour
 from voicebridge.emulator.emulator import Emulator, EmulatorConfig
 from voicebridge.emulator.script import CallerScript
 from voicebridge.server.app import ServerConfig, create_app
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
     from voicebridge.bridge import Bridge, CallSummary
     from voicebridge.call import Bot
-    from voicebridge.emulator.behaviour import Behaviour
     from voicebridge.emulator.calls import EmulatedCall
 
     Pcm = npt.NDArray[np.int16]
@@ -102,7 +102,7 @@ async def open_world(
             webhook_url="http://bridge/webhooks/pilotstatus",
             webhook_secret=SecretStr(SECRET),
             seed=1,
-            **({} if behaviour is None else {"behaviour": behaviour}),
+            behaviour=behaviour or Behaviour(),
         ),
         clock=clock,
         webhook_transport=late,
