@@ -38,6 +38,8 @@ RECENT_CALLS = 200
 REJECTIONS = 200
 #: How long an operator's hang-up lets the bot be heard.
 OPERATOR_PATIENCE = 1.0
+#: How long a bot may take to close what its calls shared.
+BOT_CLOSE_LIMIT = 10.0
 #: Reasons of the label ``result``; a bot's own words become ``hangup``.
 RESULTS = frozenset(
     {
@@ -131,8 +133,16 @@ class Bridge:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for bot in self._bots.values():
-            await bot.close()
+        for name, bot in self._bots.items():
+            await self._close_bot(name, bot)
+
+    async def _close_bot(self, name: str, bot: Bot) -> None:
+        try:
+            async with asyncio.timeout(BOT_CLOSE_LIMIT):
+                await bot.close()
+        except Exception:
+            _log.exception("the bot could not be closed", extra={"bot": name})
+            self._services.metrics.bot_errors_total.labels(bot=name).inc()
 
     @property
     def active(self) -> int:

@@ -8,12 +8,13 @@ is kept here. After hang-up iterators end quietly and every other method raises
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voicebridge.core.resample import Resampler, resample_whole
-from voicebridge.errors import AudioError, CallEnded
+from voicebridge.errors import AudioError, CallEnded, CallStateError
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
 #: How much unsent audio `write` lets a bot queue before it waits. What is queued costs
 #: nothing at an interruption, so this bounds memory, not latency.
 WRITE_AHEAD_MS = 1_000
-#: More than this at once is queued piece by piece, so that an hour of audio is not copied.
-CHUNK_SECONDS = 120
+#: The most that is held of one long text, so that an hour of audio is not copied. What is
+#: held counts in `Playback.total_ms`, so it is more than people say in one breath.
+HELD_MS = 120_000
 #: The longest nap of a waiting writer: how soon it learns that its utterance was cut.
 _NAP = 0.1
 
@@ -234,7 +236,12 @@ class Call:
         await self._controls.play_url(url)
 
     async def hangup(self, reason: str | None = None) -> None:
-        """Ends the call once what was said has been heard; returns when it is over."""
+        """Ends the call once what was said has been heard; returns when it is over.
+
+        Raises:
+            CallEnded: it was over before.
+        """
+        self._must_be_up()
         self._controls.hangup(reason)
         await self._feed.over()
 
@@ -285,45 +292,66 @@ class Speech:
 
         Raises:
             CallEnded: the call is over.
+            CallStateError: it was ended.
             AudioError: an odd number of bytes.
         """
+        self._must_be_up()
         if len(pcm) % 2:
             raise AudioError(
                 f"{len(pcm)} bytes are no whole number of 16-bit samples; "
                 "keep the odd byte for the next chunk"
             )
         if self._ended:
-            raise AudioError("this utterance was ended; open another with call.speech()")
-        if self._resampler is not None:
-            pcm = self._resampler.process(pcm)
-        step = self._session.config.sample_rate * 2 * CHUNK_SECONDS
-        for start in range(0, len(pcm), step) or (0,):
-            if (reason := self._feed.reason) is not None:
-                raise CallEnded(reason)
+            raise CallStateError("this utterance was ended; open another with call.speech()")
+        second = self.sample_rate * 2
+        for start in range(0, len(pcm), second) or (0,):
+            if start:
+                await asyncio.sleep(0)  # a long text must cost other calls no tick
             if self.cut:
-                return False
-            chunk = pcm[start : start + step]
-            self._session.write(self.utterance, chunk, self._clock.now(), text=text)
+                break
+            piece = pcm[start : start + second]
+            if self._resampler is not None:
+                piece = self._resampler.process(piece)
+            self._session.write(self.utterance, piece, self._clock.now(), text=text)
             text = None
-            await self._room()
+            await self._room(HELD_MS)
+        await self._room(WRITE_AHEAD_MS)
+        self._must_be_up()
         return not self.cut
+
+    def _must_be_up(self) -> None:
+        if (reason := self._feed.reason) is not None:
+            raise CallEnded(reason)
 
     async def stream(self, source: AsyncIterable[bytes]) -> None:
         """Writes a source to its end, or until it is cut; then closes it.
 
-        Closing is how a generator of speech learns that nobody listens any more.
+        Closing is how a generator of speech learns that nobody listens any more. One that
+        is still waiting for its next audio then is cancelled there.
         """
+        patience = asyncio.timeout(None)
+
+        def lose_it(_: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the source has ended by itself
+                patience.reschedule(0.0)
+
+        self._fate.add_done_callback(lose_it)
         try:
-            async for chunk in source:
-                if not await self.write(chunk):
-                    return
+            async with patience:
+                async for chunk in source:
+                    if not await self.write(chunk):
+                        break
+        except TimeoutError:
+            if not patience.expired():
+                raise  # the source's own
         finally:
+            self._fate.remove_done_callback(lose_it)
             if (close := getattr(source, "aclose", None)) is not None:
                 await close()
 
-    async def _room(self) -> None:
-        """Waits until no more than the bound is ahead; the pacer sends in real time."""
-        while (excess := self._session.ahead_ms(self.utterance) - WRITE_AHEAD_MS) > 0:
+    async def _room(self, most_ms: int) -> None:
+        """Waits until no more than that is ahead; the pacer sends in real time."""
+        while (excess := self._session.ahead_ms(self.utterance) - most_ms) > 0:
             if self._feed.reason is not None or self.cut:
                 return
             await asyncio.sleep(min(excess / 1_000, _NAP))
@@ -363,6 +391,9 @@ def _read_audio(path: Path, sample_rate: int) -> bytes:
 
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (OSError, soundfile.SoundFileError) as error:
-        raise AudioError(f"cannot read audio from {path.name}: {error}") from error
+    except (OSError, soundfile.SoundFileError):
+        # Its own message shows the whole path.
+        raise AudioError(
+            f"cannot read audio from {path.name}: give an existing WAV, FLAC, OGG or MP3 file"
+        ) from None
     return resample_whole(samples.mean(axis=1), rate, sample_rate)

@@ -7,8 +7,10 @@ anything, and no finding shows a secret.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
@@ -42,6 +44,7 @@ CLOCK_LIMIT = 30.0
 TIMEOUT = 5.0
 
 Verdict = Literal["ok", "warn", "bad"]
+_VERDICTS = ("ok", "warn", "bad")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ async def examine(
 ) -> list[Finding]:
     """Runs every check; findings in the order in which one would mend them."""
     findings = [_key(settings)]
-    if findings[0].verdict == "ok":
+    if findings[0].verdict != "bad":
         async with PilotStatusApi(settings.api_url, settings.api_key, transport=transport) as api:
             access = await _access(api)
             findings.append(access)
@@ -99,7 +102,12 @@ async def _access(api: PilotStatusApi) -> Finding:
     try:
         await api.list_calls(limit=1)
     except Unauthorized:
-        return Finding(name, "bad", "the API refuses the key", "create a new key")
+        return Finding(
+            name,
+            "bad",
+            "the API refuses the key",
+            "copy it from the dashboard again, or create a new one, for VOICEBRIDGE_API_KEY",
+        )
     except TenantScopeNotAllowed:
         return Finding(
             name, "bad", "the key is account-wide", "create a key for this one number instead"
@@ -122,7 +130,7 @@ async def _access(api: PilotStatusApi) -> Finding:
         return Finding(name, "bad", str(error), "check VOICEBRIDGE_API_URL and the network")
     except ProviderError as error:
         return Finding(name, "bad", str(error), "see the message; try again in a minute")
-    return Finding(name, "ok", "the key is taken and calls can be listed")
+    return Finding(name, "ok", "the key is accepted")
 
 
 async def _kind(api: PilotStatusApi) -> Finding:
@@ -146,46 +154,54 @@ async def _webhook(api: PilotStatusApi) -> list[Finding]:
     try:
         hooks = await api.list_webhooks()
     except ProviderError as error:
-        return [Finding(name, "warn", f"cannot be listed: {error}", "look in the dashboard")]
-    ours = [each for each in hooks if (each.url or "").rstrip("/").endswith(WEBHOOK_PATH)]
+        return [Finding(name, "warn", f"unclear: {error}", "look in the dashboard")]
+    ours = [each for each in hooks if urlsplit(each.url or "").path.rstrip("/") == WEBHOOK_PATH]
     if not ours:
         return [
             Finding(
                 name,
                 "bad",
-                f"none ends in {WEBHOOK_PATH}",
-                f"create one: POST /v1/webhooks with url https://YOUR-HOST{WEBHOOK_PATH} and "
-                f"events {', '.join(CALL_EVENTS)}",
+                f"none of {len(hooks)} leads to {WEBHOOK_PATH}",
+                f"create one: POST /v1/webhooks with url https://YOUR-HOST{WEBHOOK_PATH}, a name, "
+                f"and events {', '.join(CALL_EVENTS)}",
             )
         ]
-    findings = [_subscription(name, ours[0])]
+    # One that works is enough: old ones are often left behind.
+    best = min(ours, key=lambda hook: _VERDICTS.index(_subscription(name, hook).verdict))
+    return [_subscription(name, best), *await _deliveries(api, best)]
+
+
+async def _deliveries(api: PilotStatusApi, hook: Webhook) -> list[Finding]:
+    """What became of the last events; nothing where all went well, or none is known."""
     try:
-        log = await api.webhook_logs(ours[0].id, limit=20)
+        log = await api.webhook_logs(hook.id, limit=20)
     except ProviderError:
-        return findings
-    failed = [each for each in log if each.status == "FAILED"]
-    if failed:
-        findings.append(
-            Finding(
-                "webhook deliveries",
-                "warn",
-                f"{len(failed)} of the last {len(log)} failed",
-                "is this bridge reachable from the internet under the webhook's url?",
-            )
+        return []
+    failed = sum(each.status == "FAILED" for each in log)
+    if not failed:
+        return []
+    return [
+        Finding(
+            "webhook deliveries",
+            "warn",
+            f"{failed} of the last {len(log)} failed",
+            "serve must run, and be reachable from the internet under the webhook's url; "
+            "401 in the dashboard's log means another secret",
         )
-    return findings
+    ]
 
 
 def _subscription(name: str, hook: Webhook) -> Finding:
     events: Sequence[str] = hook.events or ()
+    patch = f"PATCH /v1/webhooks/{hook.id} with"
     if not hook.active:
-        return Finding(name, "bad", "it is not active", "activate it: PATCH active=true")
+        return Finding(name, "bad", "it is not active", f'{patch} {{"active": true}}')
     if not events:
         return Finding(
             name,
             "bad",
             "it subscribes to no event, and so nothing is delivered",
-            'PATCH it with events ["*"] or the four call events',
+            f'{patch} {{"events": ["*"]}}',
         )
     missing = [] if "*" in events else [each for each in CALL_EVENTS if each not in events]
     if "call.ringing" in missing:
@@ -193,11 +209,14 @@ def _subscription(name: str, hook: Webhook) -> Finding:
             name,
             "bad",
             "call.ringing is not among its events",
-            'PATCH it with events ["*"]: the API drops names that it thinks do not apply',
+            f'{patch} {{"events": ["*"]}}; names that the API thinks do not apply are dropped',
         )
     if missing:
         return Finding(
-            name, "warn", f"without {', '.join(missing)}", "calls end a little later without them"
+            name,
+            "warn",
+            f"without {', '.join(missing)}: calls start and end a little later",
+            f'{patch} {{"events": ["*"]}}',
         )
     return Finding(name, "ok", "active and subscribed to call events")
 
@@ -225,47 +244,79 @@ def _secret(settings: Settings) -> Finding:
 
 async def _media(settings: Settings) -> Finding:
     name = "media host"
-    patterns = settings.media_host_patterns
-    hosts = [each for each in patterns if "*" not in each] or [MEDIA_HOST]
-    if not any(MEDIA_HOST.endswith(each.removeprefix("*")) for each in patterns):
-        hosts = [each for each in patterns if "*" not in each]
-        if not hosts:
-            return Finding(name, "warn", "the allow-list is a pattern of another domain")
     if settings.allow_insecure_media:
+        if _is_local(settings.api_url):
+            return Finding(name, "ok", "insecure media is allowed: right for the emulator")
         return Finding(
             name,
             "warn",
-            "VOICEBRIDGE_ALLOW_INSECURE_MEDIA is on: right for the emulator",
-            "unset it in production",
+            "VOICEBRIDGE_ALLOW_INSECURE_MEDIA is on, and the API is no emulator on this machine",
+            "unset it: callers' voices could travel unencrypted",
+        )
+    host = _media_host(settings.media_host_patterns)
+    if host is None:
+        return Finding(
+            name,
+            "warn",
+            f"not tried: VOICEBRIDGE_MEDIA_HOSTS has only patterns, and none covers {MEDIA_HOST}",
+            "name the host itself, or unset it",
         )
     try:
         async with asyncio.timeout(TIMEOUT):
-            _, writer = await asyncio.open_connection(
-                hosts[0], 443, ssl=ssl.create_default_context()
-            )
-    except (OSError, TimeoutError, ssl.SSLError) as error:
+            _, writer = await asyncio.open_connection(host, 443, ssl=ssl.create_default_context())
+    except (OSError, TimeoutError) as error:
         return Finding(
             name,
             "bad",
-            f"{hosts[0]} cannot be reached: {type(error).__name__}",
+            f"{host} cannot be reached: {_why(error)}",
             "allow outgoing TCP 443 to it; if it has another name, set VOICEBRIDGE_MEDIA_HOSTS",
         )
     writer.close()
-    return Finding(name, "ok", f"{hosts[0]} answers with a valid certificate")
+    return Finding(name, "ok", f"{host} answers with a valid certificate")
+
+
+def _media_host(patterns: Sequence[str]) -> str | None:
+    """The host to try: one that is spelt out, else the public one where a pattern covers it."""
+    exact = next((each for each in patterns if "*" not in each), None)
+    if exact is not None:
+        return exact
+    return MEDIA_HOST if any(MEDIA_HOST.endswith(each[1:]) for each in patterns) else None
+
+
+def _is_local(url: str) -> bool:
+    return urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
+
+
+def _why(error: OSError | TimeoutError) -> str:
+    match error:
+        case socket.gaierror():
+            return "its name is unknown here (DNS)"
+        case ssl.SSLError():
+            return "its certificate is not valid"
+        case ConnectionRefusedError():
+            return "connection refused"
+        case TimeoutError():
+            return f"no answer within {TIMEOUT:.0f} s"
+    return type(error).__name__
 
 
 async def _clock(settings: Settings, transport: httpx.AsyncBaseTransport | None) -> Finding:
     name = "clock"
+    if _is_local(settings.api_url):
+        return Finding(name, "ok", "the API is on this machine")
     try:
         async with httpx.AsyncClient(
             timeout=TIMEOUT, trust_env=False, transport=transport
         ) as client:
             answer = await client.get(settings.api_url)
-        told = parsedate_to_datetime(answer.headers["date"])
-    except (httpx.HTTPError, KeyError, ValueError):
-        host = urlsplit(settings.api_url).hostname
-        return Finding(name, "warn", f"{host} does not tell the time", "")
-    skew = abs((LoopClock().utc() - told).total_seconds())
+        skew = abs((LoopClock().utc() - _moment(answer.headers["date"])).total_seconds())
+    except (httpx.HTTPError, httpx.InvalidURL, KeyError, ValueError):
+        return Finding(
+            name,
+            "warn",
+            "cannot be compared: the API does not tell the time",
+            "see that it is synchronised: timedatectl",
+        )
     if skew > CLOCK_LIMIT:
         return Finding(
             name,
@@ -276,11 +327,17 @@ async def _clock(settings: Settings, transport: httpx.AsyncBaseTransport | None)
     return Finding(name, "ok", "agrees with the API's")
 
 
+def _moment(date: str) -> datetime:
+    """An HTTP date, aware; "-0000" parses as naive UTC. Raises ValueError."""
+    told = parsedate_to_datetime(date)
+    return told if told.tzinfo else told.replace(tzinfo=UTC)
+
+
 def _bot(settings: Settings) -> Finding:
     if not settings.bot:
-        return Finding("bot", "warn", "none named", "give --bot SPEC or VOICEBRIDGE_BOT")
+        return Finding("bot", "warn", "none named", "give --bot SPEC or set VOICEBRIDGE_BOT")
     try:
         load_bot(settings.bot)
     except BotLoadError as error:
-        return Finding("bot", "bad", str(error), "")
+        return Finding("bot", "bad", str(error), "mend it, or give another --bot SPEC")
     return Finding("bot", "ok", f"{settings.bot} can be loaded")

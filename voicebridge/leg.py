@@ -30,22 +30,16 @@ from voicebridge.errors import (
 )
 from voicebridge.feed import Feed
 from voicebridge.line import Line
-from voicebridge.opening import NOT_ACTIVE_DELAYS, open_line
+from voicebridge.opening import Opener
+from voicebridge.sampling import MediaSampler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine
 
     from voicebridge.services import Services
-from voicebridge.sampling import MediaSampler
 
 T = TypeVar("T")
 
-#: After a loss; within the ten seconds for which one known server keeps the call.
-RECONNECT_DELAYS = (0.0, 0.3, 1.0, 2.0, 2.0)
-RECONNECT_WINDOW = 8.0
-#: A socket that keeps dropping is given up: so many losses within so long.
-FLAP_LIMIT, FLAP_WINDOW = 5, 30.0
-OPEN_ATTEMPTS = 3
 LAST_WORDS_LIMIT = 10.0
 #: Beyond the ledger's own estimate, for buffers on the way that nobody tells of.
 LAST_WORDS_MARGIN = 0.25
@@ -114,10 +108,10 @@ class Leg:
         self._wake = asyncio.Event()
         self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._hangup_wish: str | None = None
+        self._unwanted: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._last_words_limit = LAST_WORDS_LIMIT
         self._line_up = asyncio.Event()  # something proves that the caller hears us
         self._answered = asyncio.Event()  # an outbound call was picked up
-        self._losses: list[float] = []
         self._bot_task: asyncio.Task[bool] | None = None
         self._poll_at = float("inf")
         self.line = Line(
@@ -127,7 +121,9 @@ class Leg:
             services.driver,
             on_lost=self._on_lost,
             on_heard=self._line_up.set,
+            on_broken=lambda: self.hang_up("error", within=0.0),
         )
+        self._opener = Opener(self.line, services, facts.id)
 
     # What the bridge tells.
 
@@ -154,11 +150,12 @@ class Leg:
         """We want the call to end: after what is queued now was heard, or ``within`` seconds."""
         self._hangup_wish = self._hangup_wish or reason or "hangup"
         self._last_words_limit = min(self._last_words_limit, within)
+        if within < LAST_WORDS_LIMIT and not self.line.up and not self._unwanted.done():
+            self._unwanted.set_result(self._hangup_wish)  # no media to say anything with
         self._wake.set()
 
     def _on_lost(self, code: int | None) -> None:
         self.lifecycle.signal(Signal.MEDIA_LOST)
-        self._losses.append(self._clock.now())
         self._wake.set()
 
     # The walk.
@@ -172,6 +169,8 @@ class Leg:
                 await self._await_answer()
             await self._open_media()
             await self._greeting_gate()
+            if self._hangup_wish is not None:
+                raise _GiveUp(self._hangup_wish)
             self.reason = await self._converse()
         except _Over:
             self.reason = self._over.result()
@@ -238,30 +237,20 @@ class Leg:
         self.times.accepted = self._clock.now()
 
     async def _open_media(self) -> None:
-        """Opens the first socket; three failed ones mean the fallback prompt instead."""
-        for attempt in range(OPEN_ATTEMPTS):
-            try:
-                await self._unless_over(self._open_once(NOT_ACTIVE_DELAYS))
-            except FeatureNotSupported as error:
-                _log.error("realtime media is not available: %s", error)
-                raise _GiveUp("media_unsupported", prompt=True) from None
-            except MediaUrlRefused as error:
-                _log.error("the media address is not one of ours: %s", error)
-                raise _GiveUp("media_refused", prompt=True) from None
-            except (MediaError, ProviderError) as error:
-                _log.warning("media did not open (attempt %d): %s", attempt + 1, error)
-                await self._unless_over(asyncio.sleep(0.2 * 2**attempt))
-            else:
-                self.times.media_open = self._clock.now()
-                self._poll_at = self.times.media_open + self._config.poll_seconds
-                self.lifecycle.signal(Signal.MEDIA_OPEN)
-                return
-        raise _GiveUp("media_unavailable", prompt=True)
-
-    def _open_once(self, delays: Sequence[float]) -> Coroutine[Any, Any, None]:
-        return open_line(
-            self.line, self._services.provider, self._services.connect, self.facts.id, delays
-        )
+        """Opens the first socket; where that fails, the fallback prompt must do instead."""
+        try:
+            await self._unless_over(self._opener.first(), self._unwanted)
+        except FeatureNotSupported as error:
+            _log.error("realtime media is not available: %s", error)
+            raise _GiveUp("media_unsupported", prompt=True) from None
+        except MediaUrlRefused as error:
+            _log.error("the media address is not one of ours: %s", error)
+            raise _GiveUp("media_refused", prompt=True) from None
+        except (MediaError, ProviderError):
+            raise _GiveUp("media_unavailable", prompt=True) from None
+        self.times.media_open = self._clock.now()
+        self._poll_at = self.times.media_open + self._config.poll_seconds
+        self.lifecycle.signal(Signal.MEDIA_OPEN)
 
     async def _greeting_gate(self) -> None:
         """Waits for proof that the caller hears us, but not for ever.
@@ -326,35 +315,26 @@ class Leg:
             await self._bot.run(call)
         except* CallEnded:
             pass  # let through, alone or out of a task group
-        except* Exception:
-            well = False
-            _log.exception("the bot failed; its call ends, other calls go on")
-            self._services.metrics.bot_errors_total.labels(bot=self.bot_name).inc()
+        except* (Exception, SystemExit):  # the exit of one bot is not that of the process
+            well = self._bot_failed()
+        except* asyncio.CancelledError:
+            # Ours once the call is over; before that, of something that the bot awaited.
+            well = self.feed.reason is not None or self._bot_failed()
         return well
+
+    def _bot_failed(self) -> bool:
+        _log.exception("the bot failed; its call ends, other calls go on")
+        self._services.metrics.bot_errors_total.labels(bot=self.bot_name).inc()
+        return False
 
     async def _reconnect(self) -> None:
         """Media again for a call that is still up; the bot and its queue stay as they are."""
-        started = self._clock.now()
-        self._losses = [at for at in self._losses if at > started - FLAP_WINDOW]
-        await self._unless_over(self.line.retire())
         result = "gave_up"
         try:
-            if len(self._losses) <= FLAP_LIMIT:
-                for delay in RECONNECT_DELAYS:
-                    await self._unless_over(asyncio.sleep(delay))
-                    await self._poll()
-                    if self._clock.now() - started > RECONNECT_WINDOW:
-                        break
-                    try:
-                        async with asyncio.timeout_at(started + RECONNECT_WINDOW):
-                            await self._unless_over(self._open_once(()))
-                    except (MediaError, ProviderError, TimeoutError) as error:
-                        _log.warning("media did not come back yet: %s", str(error) or "timed out")
-                        continue
-                    self.lifecycle.signal(Signal.MEDIA_OPEN)
-                    result = "restored"
-                    return
-            raise _GiveUp("media_lost", prompt=True)
+            if not await self._unless_over(self._opener.again(self._poll), self._unwanted):
+                raise _GiveUp("media_lost", prompt=True)
+            self.lifecycle.signal(Signal.MEDIA_OPEN)
+            result = "restored"
         except _Over:
             result = "call_over"
             raise
@@ -405,8 +385,10 @@ class Leg:
             self.lifecycle.signal(Signal.OVER)
             self.times.ended = self._clock.now()
             self.feed.close(self.reason or "unknown")
-            await self._end_bot()
-            await self.line.close()
+            try:
+                await self.line.close()
+            finally:
+                await self._end_bot()
 
     async def _fallback_prompt(self) -> None:
         """``/play`` of the operator's canned prompt.
@@ -417,6 +399,7 @@ class Leg:
         url = self._config.fallback_prompt_url
         if not url:
             return
+        self.line.session.stop_all(self._clock.now())
         try:
             await self._unless_over(self._services.provider.play(self.facts.id, url))
             await self._unless_over(asyncio.sleep(self._config.fallback_prompt_seconds))
@@ -458,15 +441,22 @@ class Leg:
             _log.error("the bot does not end; it is abandoned")
             self._services.metrics.bot_errors_total.labels(bot=self.bot_name).inc()
 
-    async def _unless_over(self, work: Coroutine[Any, Any, T]) -> T:
-        """Awaits ``work``, or drops it and raises `_Over` as soon as the call has ended."""
+    async def _unless_over(
+        self, work: Coroutine[Any, Any, T], unwanted: asyncio.Future[str] | None = None
+    ) -> T:
+        """Awaits ``work``, or drops it and raises `_Over` as soon as the call has ended.
+
+        Where ``unwanted`` is done first, `_GiveUp` with its reason.
+        """
         task = asyncio.ensure_future(work)
-        waiting: set[asyncio.Future[Any]] = {task, self._over}
+        waiting: set[asyncio.Future[Any]] = {task, self._over, unwanted or self._over}
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if task.done() and not self._over.done():
-                return task.result()
-            raise _Over
+            if self._over.done():
+                raise _Over
+            if unwanted is not None and unwanted.done():
+                raise _GiveUp(unwanted.result())
+            return task.result()
         finally:
             if not task.done():
                 task.cancel()

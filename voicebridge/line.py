@@ -8,6 +8,8 @@ with it everything that was queued, stays.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import struct
 from typing import TYPE_CHECKING, Protocol
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 CLOGGED_LIMIT = 10.0
 #: Neither audio nor a pong for this long, from a peer that has answered pings: half-open.
 SILENT_LIMIT = 3.0
+#: A socket that was given up is not waited for: the caller hears nothing meanwhile.
+RETIRE_LIMIT = 0.2
 _CLOSE_ABNORMAL = 1006
 _TEXTS_LOGGED = 5
 #: Messages kept between handshake and readiness; that gap is a single turn of the loop.
@@ -74,8 +78,8 @@ class MediaConnector(Protocol):
 class Line:
     """Carries audio between a media socket and a session; see the module's docstring.
 
-    ``on_lost(code)`` is called when the socket is gone, ``on_heard()`` at the first
-    inbound audio.
+    ``on_lost(code)`` is called when the socket is gone, ``on_heard()`` when there is inbound
+    audio, ``on_broken()`` when the session failed and nothing more will be sent.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class Line:
         *,
         on_lost: Callable[[int | None], None],
         on_heard: Callable[[], None],
+        on_broken: Callable[[], None],
     ) -> None:
         self.session = session
         self._feed = feed
@@ -94,6 +99,7 @@ class Line:
         self._driver = driver
         self._on_lost = on_lost
         self._on_heard = on_heard
+        self._on_broken = on_broken
         self._socket: MediaSocket | None = None
         self._retired: MediaSocket | None = None
         self.generation = 0
@@ -160,7 +166,17 @@ class Line:
             await socket.close()
 
     def tick(self, now: float) -> None:
-        """The driver's step: timers, pacing, pings."""
+        """The driver's step. One that fails is the last, and ends the call."""
+        try:
+            self._step(now)
+        except Exception:
+            # The driver logs it. A call off the clock would be silent for the rest of it.
+            self._driver.remove(self)
+            self._on_broken()
+            raise
+
+    def _step(self, now: float) -> None:
+        """Timers, pacing, pings."""
         session = self.session
         session.tick(now)
         socket = self._socket
@@ -206,7 +222,9 @@ class Line:
         """Closes the socket that was given up, so that two never live side by side."""
         socket, self._retired = self._retired, None
         if socket is not None:
-            await socket.close()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RETIRE_LIMIT):
+                    await socket.close()
 
     def _deliver(self) -> None:
         frames = self.session.heard()

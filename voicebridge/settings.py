@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -17,6 +19,7 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -28,6 +31,11 @@ if TYPE_CHECKING:
 
 PREFIX = "VOICEBRIDGE_"
 DEFAULT_TOML = Path("voicebridge.toml")
+
+#: A host name, an address, or a pattern for all names below one.
+_HOST = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
+
+GROUPS = ("media", "call")
 
 SignatureMode = Literal["required", "if-present", "off"]
 
@@ -152,6 +160,20 @@ class Settings(BaseSettings):
             raise ValueError("must start with https:// (or http:// for the emulator)")
         return url
 
+    @field_validator("media_hosts")
+    @classmethod
+    def _host_names(cls, hosts: str) -> str:
+        if not all(_HOST.fullmatch(each.strip().lower()) for each in hosts.split(",")):
+            raise ValueError("must be host names, comma separated, e.g. *.pilotstatus.com.br")
+        return hosts
+
+    @field_validator("fallback_prompt_url")
+    @classmethod
+    def _public_url(cls, url: str) -> str:
+        if url and not url.startswith(("https://", "http://")):
+            raise ValueError("must be a public https:// address: the provider fetches it")
+        return url
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -238,14 +260,20 @@ def load_settings(config: Path | None = None, **flags: Any) -> Settings:
     _refuse_unknown_variables()
     toml = config or (DEFAULT_TOML if DEFAULT_TOML.is_file() else None)
     if config is not None and not config.is_file():
-        raise ConfigError(f"--config {config}: there is no such file")
+        raise ConfigError(f"--config {config}: there is no such file; give a TOML file")
     given = {key: value for key, value in flags.items() if value is not None}
     try:
         source = type("_", (Settings,), {"toml_file": toml, "__module__": __name__})
         return source(**given)  # type: ignore[no-any-return]
     except ValidationError as error:
         raise ConfigError(_explain(error)) from None
-    except (ValueError, OSError) as error:  # broken TOML, unreadable .env
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{toml} is not TOML: {error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{toml or '.env'} cannot be read: save it as UTF-8 text") from None
+    except SettingsError as error:  # a group given as a whole, and not as JSON
+        raise ConfigError(_of_group(str(error))) from None
+    except (ValueError, OSError) as error:
         raise ConfigError(f"the configuration cannot be read: {error}") from None
 
 
@@ -256,7 +284,7 @@ def only(**values: Any) -> Settings:
 
 def _refuse_unknown_variables() -> None:
     known = known_keys()
-    groups = tuple(f"{PREFIX}{name}".upper() for name in ("media", "call"))
+    groups = tuple(f"{PREFIX}{name}".upper() for name in GROUPS)
     for key in os.environ:
         upper = key.upper()
         if upper.startswith(PREFIX) and upper not in known and upper not in groups:
@@ -275,8 +303,16 @@ def _explain(error: ValidationError) -> str:
         key = PREFIX + "__".join(str(part) for part in problem["loc"]).upper()
         # A key read from .env keeps the prefix in its location.
         key = key.replace(PREFIX + PREFIX, PREFIX)
-        if problem["type"] == "extra_forbidden":
+        if problem["loc"] and problem["loc"][-1] in GROUPS:
+            lines.append(_of_group(str(problem["loc"][-1])))
+        elif problem["type"] == "extra_forbidden":
             lines.append(f"{key} is not a setting{_suggest(key, known)}")
         else:
             lines.append(f"{key}: {problem['msg'].removeprefix('Value error, ')}")
     return "\n".join(lines)
+
+
+def _of_group(text: str) -> str:
+    group = next((name for name in GROUPS if name in text), GROUPS[0])
+    example = next(key for key in known_keys() if key.startswith(f"{PREFIX}{group}__".upper()))
+    return f"{PREFIX}{group.upper()} is a group: set its keys one by one, e.g. {example}"

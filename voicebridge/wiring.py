@@ -15,6 +15,7 @@ from voicebridge.bridge import Bridge, BridgeConfig
 from voicebridge.clock import Clock, LoopClock
 from voicebridge.core.watchdog import Limits
 from voicebridge.driver import Driver
+from voicebridge.errors import ProviderError
 from voicebridge.metrics import Metrics
 from voicebridge.pilotstatus.api import PilotStatusApi
 from voicebridge.pilotstatus.media import MediaDialer
@@ -27,25 +28,12 @@ if TYPE_CHECKING:
 
     from voicebridge.call import Bot
     from voicebridge.line import MediaConnector
-    from voicebridge.provider import Provider
     from voicebridge.settings import Settings
 
 #: How often the loop's lag is put into the metrics.
 LAG_SECONDS = 1.0
-
-
-@dataclass(slots=True)
-class KeyHealth:
-    """Whether the API takes our key: what readiness depends on."""
-
-    refused: bool = False
-
-    def note(self, status: str) -> None:
-        """Learns from the status of any answer."""
-        if status in ("401", "403"):
-            self.refused = True
-        elif status.startswith("2"):
-            self.refused = False
+#: How soon a key that is taken again is noticed.
+KEY_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +43,11 @@ class Running:
     bridge: Bridge
     metrics: Metrics
     clock: Clock
-    provider: Provider
-    key: KeyHealth
+    provider: PilotStatusApi
 
     def ready(self) -> bool:
         """Whether new calls may be sent here."""
-        return not self.bridge.draining and not self.key.refused
+        return not self.bridge.draining and not self.provider.key_refused
 
 
 def leg_config(settings: Settings) -> LegConfig:
@@ -101,10 +88,8 @@ async def open_bridge(
     """
     clock = clock or LoopClock()
     metrics = Metrics()
-    key = KeyHealth()
 
     def note(operation: str, status: str) -> None:
-        key.note(status)
         metrics.api_requests_total.labels(operation=operation, status=status).inc()
 
     async with PilotStatusApi(
@@ -134,12 +119,16 @@ async def open_bridge(
             ),
         )
         await bridge.start()
-        lag = asyncio.create_task(_watch_lag(clock, metrics), name="lag")
+        watches = [
+            asyncio.create_task(_watch_lag(clock, metrics), name="lag"),
+            asyncio.create_task(_watch_key(api), name="key"),
+        ]
         try:
-            yield Running(bridge, metrics, clock, api, key)
+            yield Running(bridge, metrics, clock, api)
         finally:
-            lag.cancel()
-            await asyncio.gather(lag, return_exceptions=True)
+            for watch in watches:
+                watch.cancel()
+            await asyncio.gather(*watches, return_exceptions=True)
             await bridge.close()
 
 
@@ -149,3 +138,12 @@ async def _watch_lag(clock: Clock, metrics: Metrics) -> None:
         due = clock.now() + LAG_SECONDS
         await asyncio.sleep(LAG_SECONDS)
         metrics.event_loop_lag_seconds.observe(max(0.0, clock.now() - due))
+
+
+async def _watch_key(api: PilotStatusApi) -> None:
+    """Asks again while the key is refused: without calls nothing else would notice its return."""
+    while True:
+        await asyncio.sleep(KEY_SECONDS)
+        if api.key_refused:
+            with contextlib.suppress(ProviderError):
+                await api.list_calls(limit=1)

@@ -21,7 +21,7 @@ MESSAGE_BYTES = 1920
 def ramp(seconds: float, start: int = 0) -> bytes:
     """Audio in which no two stretches are alike, no sample is 0, and each step is audible."""
     count = round(seconds * 16_000)
-    values = (np.arange(start, start + count) * 37) % 30_000 + 1_000
+    values = (np.arange(start, start + count) * 37) % 22_000 + 1_000
     return values.astype("<i2").tobytes()
 
 

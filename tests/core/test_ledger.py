@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.core.rig import Rig, ramp
 from voicebridge.core.config import MediaConfig
-from voicebridge.core.ledger import Utterance
+from voicebridge.core.utterance import Utterance
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_an_utterance_gives_out_what_it_took_in(writes: list[int], takes: list[i
     for index, samples in enumerate(takes):
         taken = utterance.take(min(samples, utterance.queued))
         if index % 3 == 2:
-            utterance.give_back(taken)
+            utterance.give_back(taken, utterance.sent - len(taken) // 2)
         else:
             out += taken
         assert utterance.sent + utterance.queued + utterance.flushed == utterance.written

@@ -14,9 +14,20 @@ FADE = 128
 """8 ms."""
 
 
+FIXED = MediaConfig(adaptive_lead=False)
+
+
 @pytest.fixture
 def rig() -> Rig:
     rig = Rig()
+    rig.open()
+    return rig
+
+
+@pytest.fixture
+def steady() -> Rig:
+    """One whose lead stays as it is configured, whatever happens."""
+    rig = Rig(FIXED)
     rig.open()
     return rig
 
@@ -67,34 +78,36 @@ def test_jittery_ticks_shift_nothing(jitter: list[float], phase: float) -> None:
 
 
 @pytest.mark.parametrize("late", [0.030, 0.055])
-def test_a_late_tick_within_the_lead_shifts_nothing_after_it(rig: Rig, late: float) -> None:
-    rig.run(0.58)
-    rig.tick(0.020 + late)
-    rig.tick(0.060 - late)
-    rig.run(5.4)
-    assert rig.far.holes == 0
-    assert rig.session.stats.resyncs == 0
-    assert rig.session.stats.late == 1
-    assert rig.far.deepest <= 0.130
+def test_a_late_tick_within_the_lead_shifts_nothing_after_it(steady: Rig, late: float) -> None:
+    steady.run(0.58)
+    steady.tick(0.020 + late)
+    steady.tick(0.060 - late)
+    steady.run(5.4)
+    assert steady.far.holes == 0
+    assert steady.session.stats.resyncs == 0
+    assert steady.session.stats.late == 1
+    assert steady.far.deepest <= 0.130
 
 
 @pytest.mark.parametrize("late", [0.130, 0.190, 0.5, 7.0])
-def test_a_tick_later_than_the_lead_loses_nothing_and_bursts_nothing(rig: Rig, late: float) -> None:
+def test_a_tick_later_than_the_lead_loses_nothing_and_bursts_nothing(
+    steady: Rig, late: float
+) -> None:
     audio = ramp(10.0)
-    rig.say(audio)
-    rig.run(1.2)
-    rig.tick(late)
-    rig.run(12.0)
-    assert rig.speech() == audio
-    assert rig.session.stats.resyncs == rig.far.holes == 1
-    assert rig.far.deepest <= 0.131
-    assert rig.session.stats.lost == 0
+    steady.say(audio)
+    steady.run(1.2)
+    steady.tick(late)
+    steady.run(12.0)
+    assert steady.speech() == audio
+    assert steady.session.stats.resyncs == steady.far.holes == 1
+    assert steady.far.deepest <= 0.131
+    assert steady.session.stats.lost == 0
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.sampled_from([0.02, 0.02, 0.02, 0.05, 0.09, 0.16, 0.4]), max_size=60))
 def test_hiccups_of_any_kind_never_build_up_a_lead(steps: list[float]) -> None:
-    rig = Rig()
+    rig = Rig(FIXED)
     rig.open()
     audio = ramp(4.0)
     rig.say(audio)

@@ -269,16 +269,16 @@ def test_b05_a_refused_key_is_not_retried_and_shows_in_readiness(
     async def use(api: PilotStatusApi) -> ProviderError:
         with pytest.raises(kind) as caught:
             await api.accept(CALL)
-        degraded.append(api.degraded)
+        refused.append(api.key_refused)
         await api.get_call(CALL)
-        degraded.append(api.degraded)
+        refused.append(api.key_refused)
         return caught.value
 
-    degraded: list[str | None] = []
+    refused: list[bool] = []
     result, script = run({ACCEPT: [reply], GET: [call()]}, use)
     assert isinstance(result, kind)
     assert script.count(ACCEPT) == 1
-    assert degraded == ["the API refuses the key", None]
+    assert refused == [True, False]
     assert [r.levelno for r in caplog.records].count(logging.ERROR) == 1
     assert KEY not in caplog.text
 

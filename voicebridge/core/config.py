@@ -37,6 +37,10 @@ class MediaConfig:
     hiccups and the network's, and it is the floor of how fast a bot can fall silent."""
     max_lead_ms: int = 180
     """What is sent and not yet played never exceeds this."""
+    adaptive_lead: bool = True
+    """The lead grows towards the most where the line needs it, and shrinks again."""
+    limit_dbfs: float | None = -3.0
+    """What is more than half a decibel louder is limited to this; None sends all as it is."""
     path_delay_ms: int = 150
     """From our socket to the caller's ear; taken off what counts as heard."""
     preroll_ms: int = 60
@@ -61,6 +65,8 @@ class MediaConfig:
             raise ConfigError("lead_ms, path_delay_ms and preroll times must not be negative")
         if self.wire_frame_ms + self.lead_ms > self.max_lead_ms:
             raise ConfigError("max_lead_ms must be at least wire_frame_ms + lead_ms")
+        if self.limit_dbfs is not None and not -30.0 <= self.limit_dbfs <= 0.0:
+            raise ConfigError("limit_dbfs must be from -30 to 0, or None for no limit")
         if not 0 < self.idle_fill_ms <= self.stall_limit_ms:
             raise ConfigError("idle_fill_ms must be positive and at most stall_limit_ms")
         if self.max_utterance_seconds <= 0:

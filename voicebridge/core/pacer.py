@@ -8,7 +8,8 @@ that instant is not missed it moves in whole messages, so the grid is absolute: 
 shifts nothing after it, and drift is zero. If it is missed, the far end has run dry and
 plays the next message when it comes; the grid moves by that hole and the hole is counted.
 So no message is skipped, what is sent and not yet played stays at one message plus the lead
-(give or take half a tick), and no more than that leaves at once, however late it is.
+(give or take half a tick), and no more than that leaves at once, however late it is. The
+lead itself is asked for after each message; see ``lead``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from voicebridge.core.config import SAMPLE_BYTES, TICK_MS, MediaConfig
+from voicebridge.core.lead import AdaptiveLead
 from voicebridge.core.ledger import Ledger, Piece, Sent
 
 if TYPE_CHECKING:
@@ -55,11 +57,16 @@ class Pacer:
         self._ledger = ledger
         self._source = source
         self._wire_frame = config.wire_frame_ms / 1000
-        self._lead = config.lead_ms / 1000
-        self._send_at = _INSTANT + min(
-            self._lead + _EARLY, (config.max_lead_ms - config.wire_frame_ms) / 1000
-        )
-        """A message is sent when what was sent before plays for no longer than this."""
+        self.lead = AdaptiveLead(config)
+        self._most = (config.max_lead_ms - config.wire_frame_ms) / 1000
+        self._lead = self._send_at = 0.0
+        """A message is sent when what was sent before plays for no longer than ``_send_at``."""
+        self._keep_ahead(self.lead.seconds)
+        self._at_once = 1 + -(-config.lead_ms // config.wire_frame_ms)
+        """So many fill an empty far end; a larger lead is caught up with in later ticks."""
+        self._ticked_at = 0.0
+        self._dry = 0.0
+        """For how long the far end had nothing to play before the last message sent."""
         self.open = False
         self.until = 0.0
         self._anchored_at = 0.0
@@ -75,7 +82,10 @@ class Pacer:
         self.open = True
         self._aligned = False
         self._waiting = False
-        self.until = self._anchored_at = self._free_since = now
+        self.until = self._anchored_at = self._free_since = self._ticked_at = now
+        self._dry = 0.0
+        self.lead.restart()
+        self._keep_ahead(self.lead.seconds)
         self._send_due(now)
 
     def lost(self, now: float) -> list[Piece]:
@@ -86,13 +96,21 @@ class Pacer:
         self._outbox.clear()
         self.open = False
         unplayed = self._ledger.rewind(now)
-        self._stats.replayed_samples += sum(len(raw) // SAMPLE_BYTES for _, _, raw in unplayed)
+        self._stats.replayed_samples += sum(len(raw) // SAMPLE_BYTES for _, _, raw, _ in unplayed)
         return unsent + unplayed
 
     def tick(self, now: float) -> None:
         """Sends what is due."""
         if not self.open:
             return
+        late = now - self._ticked_at - _TICK
+        self._ticked_at = now
+        if late > _EARLY:
+            self.lead.late(late, now)
+        if self._dry:
+            # Only now: what the link refused was no proof of anything.
+            self.lead.ran_dry(self._dry, now)
+            self._dry = 0.0
         if not self._aligned and now > self._anchored_at:
             self._align(now)
         if self.until - now <= self._send_at:
@@ -109,8 +127,11 @@ class Pacer:
         if not self.open:
             return unsent  # lost() took back everything that was not played
         stats = self._stats
+        self._dry = 0.0
         for sent in self._ledger.take_back(count):
-            self.until -= self._wire_frame
+            self.until = sent.play_at - sent.dry
+            self._free_since = self._ticked_at
+            stats.resyncs -= sent.dry > 0
             stats.frames_sent -= 1
             stats.speech_frames_sent -= bool(sent.pieces)
             stats.clogged += 1
@@ -132,7 +153,9 @@ class Pacer:
             self.until += shift
 
     def _send_due(self, now: float) -> None:
-        while self.until - now <= self._send_at:
+        for _ in range(self._at_once):
+            if self.until - now > self._send_at:
+                return
             message = self._source(now, self.until - now - _TICK >= _MIN_LEAD - _INSTANT)
             if message is None:
                 self._waiting = True
@@ -141,12 +164,22 @@ class Pacer:
                 self._waiting = False
                 self._free_since = now
             late_ms = (now - max(self.until - self._lead, self._free_since)) * 1000
+            dry = 0.0
             if self.until < now - _INSTANT:
+                dry = self._dry = now - self.until
                 self._stats.resyncs += 1
                 self.until = self._free_since = now
-            self._send(message, now, late_ms)
+                self.lead.restart()
+            self._send(message, now, late_ms, dry)
+            if (lead := self.lead.step(now)) != self._lead:
+                self._keep_ahead(lead)
 
-    def _send(self, message: Message, now: float, late_ms: float) -> None:
+    def _keep_ahead(self, lead: float) -> None:
+        """Takes this lead for the next message."""
+        self._lead = lead
+        self._send_at = _INSTANT + min(lead + _EARLY, self._most)
+
+    def _send(self, message: Message, now: float, late_ms: float, dry: float) -> None:
         data, pieces = message
         stats = self._stats
         play_at = self.until
@@ -154,10 +187,10 @@ class Pacer:
         lead_ms = (self.until - now) * 1000
         heard_by = play_at
         if pieces:
-            _, offset, raw = pieces[-1]
+            _, offset, raw, _ = pieces[-1]
             heard_by = self._ledger.heard_by(play_at, offset + len(raw) // SAMPLE_BYTES)
             stats.speech_frames_sent += 1
-        self._ledger.record(Sent(play_at, heard_by, pieces, late_ms, lead_ms))
+        self._ledger.record(Sent(play_at, heard_by, pieces, late_ms, lead_ms, dry))
         stats.frames_sent += 1
         stats.lead.add(lead_ms)
         stats.lateness.add(late_ms)

@@ -8,6 +8,9 @@ up nobody. A live stream leaves the line when it runs dry, and joins again with 
 A stopped utterance is finished at once, not when its last sample has been heard 270 ms
 later: whoever stops one wants to say something else, and tell a model where it was cut.
 What is beyond recall counts as heard by then, with the fade of 8 ms that still follows.
+
+A pause holds the whole line and takes nothing away. It ends with ``resume``, or with a stop
+of the utterance that was paused.
 """
 
 from __future__ import annotations
@@ -18,8 +21,11 @@ from typing import TYPE_CHECKING, Final
 from voicebridge.core.audio import fade_in, fade_out, peak, silence
 from voicebridge.core.config import SAMPLE_BYTES, MediaConfig
 from voicebridge.core.events import Playback, PlaybackFinished
-from voicebridge.core.ledger import Ledger, Piece, Utterance
+from voicebridge.core.ledger import Ledger, Piece
+from voicebridge.core.limiter import Volume
 from voicebridge.core.pacer import Message, Pacer
+from voicebridge.core.pause import SEARCH_MS, Pause, rewound_samples
+from voicebridge.core.utterance import Utterance
 from voicebridge.errors import AudioError, CallStateError
 
 if TYPE_CHECKING:
@@ -33,6 +39,7 @@ _CUT_FADE_MS: Final = 8
 _JOIN_FADE_MS: Final = 5
 _CLICK: Final = 512
 """A jump between silence and a sample this large (-36 dBFS) is heard as a click."""
+_LONGEST_REWIND_MS: Final = 500
 _PAUSE: Final = 1.0
 """A live stream that was dry for longer than this paused; it was not too slow."""
 _OPEN_LIMIT: Final = 256
@@ -55,9 +62,13 @@ class Playout:
         self._join_fade = config.sample_rate * _JOIN_FADE_MS // 1000
         self._queue_limit = config.sample_rate * config.max_utterance_seconds
         self._silence = silence(self._frame)
+        self._kept = config.sample_rate * (_LONGEST_REWIND_MS + SEARCH_MS) // 1000
 
         self._ledger = Ledger(config)
         self._pacer = Pacer(config, stats, self._ledger, self._next_message)
+        self.lead = self._pacer.lead
+        self._volume = Volume(config.sample_rate, config.limit_dbfs)
+        self._pause: Pause | None = None
         self._open_utterances: dict[int, Utterance] = {}
         self._finished: OrderedDict[int, Playback] = OrderedDict()
         self._ending: list[Utterance] = []
@@ -75,7 +86,7 @@ class Playout:
         number = self._next_number
         self._next_number += 1
         self._open_utterances[number] = Utterance(
-            number, text=text, interruptible=interruptible, live=live
+            number, text=text, interruptible=interruptible, live=live, keep=self._kept
         )
         return number
 
@@ -111,15 +122,62 @@ class Playout:
         if utterance is None:
             return
         speaking = self._pacer.open and utterance.started and utterance.starved_at is None
+        pause = self._pause
+        if pause is not None and pause.utterance is utterance:
+            speaking = speaking and pause.fade_due
+            self._pause = None
         utterance.cut(self._cut_fade if speaking and utterance.sent else 0)
         if not utterance.queued and utterance.in_line:
             self._leave_line(utterance)
-        self._finish(utterance, utterance.sent + utterance.queued)
+        will_be_heard = utterance.sent + utterance.queued
+        self._finish(utterance, max(will_be_heard, self._ledger.reach(utterance)))
 
     def stop_all(self) -> None:
-        """Stops every open utterance, interruptible or not."""
+        """Stops every open utterance, interruptible or not, and ends a pause."""
         for number in list(self._open_utterances):
             self.stop(number)
+        self._pause = None
+
+    # Turns.
+
+    def duck(self, gain: float) -> None:
+        """Everything is spoken at this gain, from 0 to 1, from the next message on."""
+        self._volume.duck.target = gain
+
+    @property
+    def paused(self) -> bool:
+        """Whether the line is held."""
+        return self._pause is not None
+
+    def pause(self) -> None:
+        """Holds the line: a fade where it speaks, then silence. Nothing is flushed."""
+        if self._pause is not None:
+            return
+        head = self._line[0] if self._line else None
+        if head is None or not (head.started and head.queued) or head.reported:
+            self._pause = Pause(None, 0, fade_due=False)
+        else:
+            self._pause = Pause(head, head.sent, self._pacer.open and head.sent > 0)
+
+    def resume(self, rewind: int) -> None:
+        """Goes on ``rewind`` samples before the pause, or near that, between two words."""
+        pause, self._pause = self._pause, None
+        # A fade that was never sent interrupted nothing.
+        if pause is None or pause.utterance is None or pause.fade_due:
+            return
+        utterance = pause.utterance
+        if utterance.reported:
+            return
+        faded = max(0, utterance.sent - pause.position)
+        past = utterance.past(self._kept)
+        past = past[: len(past) - faded * SAMPLE_BYTES]
+        rewind = min(rewind, self._rate * _LONGEST_REWIND_MS // 1000)
+        again = utterance.rewind(faded + rewound_samples(past, rewind, self._rate))
+        self._stats.rewound_samples += again
+        utterance.fade_in = True
+        if not utterance.in_line:
+            utterance.in_line = True
+            self._line.appendleft(utterance)
 
     def ahead_samples(self, number: int) -> int:
         """Queued and not yet sent; 0 of a finished one."""
@@ -162,6 +220,8 @@ class Playout:
         """Stops sending. What was sent and not yet played is first in line again."""
         for utterance in self._give_back(self._pacer.lost(now)):
             utterance.fade_in = True
+        if self._pause is not None:
+            self._pause.fade_due = False
         # What is left of a cut utterance is its fade; after an outage there is nothing to fade.
         for utterance in [each for each in self._line if each.reported]:
             utterance.cut(0)
@@ -180,7 +240,11 @@ class Playout:
 
     def unsend(self, count: int) -> None:
         """The last ``count`` messages did not go out: their audio is first in line again."""
-        self._give_back(self._pacer.unsend(count))
+        self._volume.take_back(count)
+        pause = self._pause
+        for utterance in self._give_back(self._pacer.unsend(count)):
+            if pause is not None and pause.utterance is utterance:
+                pause.fade_due = True  # what is given back while paused is its fade
 
     # The line.
 
@@ -215,16 +279,35 @@ class Playout:
 
     def _next_message(self, now: float, may_wait: bool) -> Message | None:
         """One wire frame; None to wait for a stream that is short."""
-        utterance = self._speaker(now)
+        utterance = self._speaker(now) if self._pause is None else self._fading(now)
         if utterance is None:
+            self._volume.rest()
             return self._silence, ()
+        if self._pause is not None:
+            return self._fade(utterance)
         if utterance.queued >= self._frame and not utterance.fade_in:
+            position = utterance.sent
             raw = utterance.take(self._frame)
-            return raw, ((utterance, 0, raw),)
+            return self._volume.apply(raw), ((utterance, 0, raw, position),)
         short = utterance.queued < self._frame
         if may_wait and short and not (utterance.ended or utterance.reported):
             return None
         return self._assemble(utterance, now)
+
+    def _fading(self, now: float) -> Utterance | None:
+        """The utterance that is to fade out, as it was paused in mid-speech."""
+        pause = self._pause
+        if pause is None or not pause.fade_due:
+            return None
+        pause.fade_due = False
+        # A far end that has run dry is silent already.
+        return pause.utterance if self._pacer.until >= now - _INSTANT else None
+
+    def _fade(self, utterance: Utterance) -> Message:
+        position = utterance.sent
+        raw = utterance.take(min(utterance.queued, self._cut_fade))
+        faded = fade_out(raw, self._cut_fade) + self._silence[len(raw) :]
+        return self._volume.apply(faded), ((utterance, 0, raw, position),)
 
     def _assemble(self, first: Utterance, now: float) -> Message:
         """A message at a seam: the end of one utterance, a hole, the start of the next."""
@@ -233,11 +316,12 @@ class Playout:
         filled = 0
         utterance: Utterance | None = first
         while utterance is not None and filled < self._frame:
+            position = utterance.sent
             raw = utterance.take(min(utterance.queued, self._frame - filled))
             part = raw
             if raw and utterance.fade_in:
                 utterance.fade_in = False
-                if peak(raw[:SAMPLE_BYTES]) > _CLICK:
+                if peak(raw[: self._join_fade]) > _CLICK:
                     part = fade_in(raw, self._join_fade)
             if filled + len(raw) // SAMPLE_BYTES < self._frame:
                 if not (utterance.ended or utterance.reported):
@@ -245,12 +329,12 @@ class Playout:
                 if peak(part[-SAMPLE_BYTES:]) > _CLICK and not utterance.ended:
                     part = fade_out(part, self._join_fade)
             if raw:
-                pieces.append((utterance, filled, raw))
+                pieces.append((utterance, filled, raw, position))
                 parts.append(part)
                 filled += len(raw) // SAMPLE_BYTES
             utterance = self._speaker(now) if filled < self._frame else None
         parts.append(silence(self._frame - filled))
-        return b"".join(parts), tuple(pieces)
+        return self._volume.apply(b"".join(parts)), tuple(pieces)
 
     def _starve(self, utterance: Utterance, now: float) -> None:
         utterance.started = False
@@ -264,13 +348,16 @@ class Playout:
 
     def _give_back(self, pieces: list[Piece]) -> list[Utterance]:
         """Speech that did not go out, newest first, is next again; whose it is."""
-        for utterance, _, raw in pieces:
-            utterance.give_back(raw)
+        owners: list[Utterance] = []
+        for utterance, _, raw, position in pieces:
+            if not utterance.give_back(raw, position):
+                continue
             if utterance.in_line:
                 self._line.remove(utterance)
             utterance.in_line = True
             self._line.appendleft(utterance)
-        return [utterance for utterance, _, _ in pieces]
+            owners.append(utterance)
+        return owners
 
     # The end of an utterance.
 
@@ -283,7 +370,7 @@ class Playout:
 
     def _finish_heard(self) -> None:
         for utterance in list(self._ending):
-            if not utterance.queued and utterance.heard == utterance.sent:
+            if not (utterance.queued or self._ledger.holds(utterance)):
                 if utterance.in_line:
                     self._leave_line(utterance)
                 self._finish(utterance, utterance.heard)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from voicebridge.core.audio import ms_of
 from voicebridge.core.config import MediaConfig
 from voicebridge.core.ear import Ear
+from voicebridge.core.limiter import linear
 from voicebridge.core.playout import Playout
 from voicebridge.core.stats import SessionStats
 
@@ -59,9 +60,20 @@ class MediaSession:
         """
         return self._ear.ping_due(self._at(now))
 
-    def pong(self, now: float) -> None:
-        """A ping sent after the last audio was answered. Then drain ``heard()``."""
-        self._ear.pong(self._at(now))
+    def pong(self, now: float, rtt: float | None = None) -> None:
+        """A ping sent after the last audio was answered, ``rtt`` seconds after it was sent.
+
+        Then drain ``heard()``.
+        """
+        now = self._at(now)
+        if rtt is not None:
+            self.round_trip(rtt, now)
+        self._ear.pong(now)
+
+    def round_trip(self, seconds: float, now: float) -> None:
+        """Any ping was answered after so long: how even the path is decides how far ahead
+        to send."""
+        self._playout.lead.round_trip(seconds, self._at(now))
 
     def tick(self, now: float) -> None:
         """Each 20 ms. Then drain ``to_send()``, ``heard()`` and ``events()``."""
@@ -137,6 +149,43 @@ class MediaSession:
         """Stops every open utterance, interruptible or not."""
         self._at(now)
         self._playout.stop_all()
+
+    def duck(self, db: float, now: float) -> None:
+        """Speaks quieter by so many decibels, from the next message on, along a short ramp.
+
+        Whoever speaks, and whoever speaks next, until ``unduck()``. What is sent already
+        stays as loud as it is, as with ``stop()``.
+        """
+        self._at(now)
+        self._playout.duck(linear(-abs(db)))
+
+    def unduck(self, now: float) -> None:
+        """Speaks as loud as before."""
+        self._at(now)
+        self._playout.duck(1.0)
+
+    def pause(self, now: float) -> None:
+        """Falls silent, with a fade of 8 ms, and keeps what is queued.
+
+        The caller hears it stop when the lead has been played. Nothing of anybody is spoken
+        until ``resume()``, or until the paused utterance is stopped. Repeating it is harmless.
+        """
+        self._at(now)
+        self._playout.pause()
+
+    def resume(self, now: float, rewind_ms: int = 150) -> None:
+        """Goes on, ``rewind_ms`` (at most 500) before the place where it fell silent.
+
+        From a pause between words where one is within 100 ms of there. What the caller
+        hears twice counts as heard once. Harmless where nothing is paused.
+        """
+        self._at(now)
+        self._playout.resume(self.config.sample_rate * max(0, rewind_ms) // 1000)
+
+    @property
+    def paused(self) -> bool:
+        """Between ``pause()`` and its end."""
+        return self._playout.paused
 
     def ahead_ms(self, utterance: int) -> int:
         """How much of an utterance is queued and not yet sent."""

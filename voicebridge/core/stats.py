@@ -117,6 +117,8 @@ class SessionStats:
     """Messages that a clogged link gave back."""
     replayed_samples: int = 0
     """Sent, but not played when the socket was lost, and so sent again."""
+    rewound_samples: int = 0
+    """Sent, and queued again to resume from a little before a pause."""
 
     gaps: int = 0
     """Times inbound audio was overdue."""

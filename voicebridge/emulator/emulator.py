@@ -129,6 +129,7 @@ class Emulator:
     async def start(self) -> None:
         """Listen on both ports. Raises ``ConfigError`` where one is taken."""
         config = self.config
+        self.webhooks.prepare()
         self._media_port = await self._media.start(config.host, config.media_port)
         try:
             self._api_port = await self._http.start(config.host, config.port)

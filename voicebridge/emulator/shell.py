@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shlex
 import signal
 from typing import TYPE_CHECKING
 
 import httpx
 from pydantic import SecretStr
+from rich.markup import escape
 
 from voicebridge.emulator.emulator import Emulator, EmulatorConfig
 from voicebridge.emulator.script import CallerScript, built_in_audio
+from voicebridge.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,6 +24,20 @@ if TYPE_CHECKING:
 #: How often a bridge is looked for before ringing it.
 _LOOK_EVERY = 0.5
 _HANGUP_AFTER = 2.0
+
+
+def check_webhook_url(url: str) -> None:
+    """Refuses what no webhook could be sent to.
+
+    Raises:
+        ConfigError
+    """
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL("")
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ConfigError("--webhook-url must look like http://127.0.0.1:8080/webhooks/pilotstatus")
 
 
 async def run_emulator(
@@ -57,11 +74,18 @@ def _greet(emulator: Emulator, config: EmulatorConfig, secret: str, console: Con
         "VOICEBRIDGE_WEBHOOK_SECRET": secret,
         "VOICEBRIDGE_ALLOW_INSECURE_MEDIA": "true",
     }
-    console.print(f"[bold]The emulator answers at {emulator.api_url}[/]", highlight=False)
+    console.print(
+        f"The emulator answers at {emulator.api_url}", style="bold", highlight=False, markup=False
+    )
     console.print("\nIn a second terminal, a bridge for it:\n", highlight=False)
     for key, value in variables.items():
         if value:
-            console.print(f"  export {key}={value}", highlight=False, markup=False, soft_wrap=True)
+            console.print(
+                f"  export {key}={shlex.quote(value)}",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
     console.print("  voicebridge serve --bot echo", highlight=False)
     console.print("\nIn a third, a customer who calls (or start with --ring):\n", highlight=False)
     console.print(
@@ -72,7 +96,10 @@ def _greet(emulator: Emulator, config: EmulatorConfig, secret: str, console: Con
         soft_wrap=True,
     )
     console.print(
-        f"\nWebhooks go to {config.webhook_url}. Ctrl-C ends.\n", highlight=False, soft_wrap=True
+        f"\nWebhooks go to {config.webhook_url}. Ctrl-C ends.\n",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
     )
 
 
@@ -97,8 +124,10 @@ async def _show_calls(emulator: Emulator, console: Console) -> None:
             seen = shown.get(call.id, 0)
             for at, what, detail in tuple(call.timeline)[seen:]:
                 console.print(
-                    f"[dim]{call.id[-6:]}[/] {at - call.created:8.3f} s  {what} [dim]{detail}[/]",
+                    f"[dim]{escape(call.id[-6:])}[/] {at - call.created:8.3f} s  {escape(what)}"
+                    f" [dim]{escape(detail)}[/]",
                     highlight=False,
+                    soft_wrap=True,
                 )
                 if what == "ended":
                     _show_end(call, console)
@@ -109,7 +138,8 @@ async def _show_calls(emulator: Emulator, console: Console) -> None:
 def _show_end(call: EmulatedCall, console: Console) -> None:
     measured = call.far_end.measurement()
     console.print(
-        f"[dim]{call.id[-6:]}[/]   {measured.messages} messages, longest hole"
+        f"[dim]{escape(call.id[-6:])}[/]   {measured.messages} messages, longest hole"
         f" {measured.longest_hole_ms:.0f} ms, jitter p99 {measured.jitter_ms_p99:.1f} ms",
         highlight=False,
+        soft_wrap=True,
     )

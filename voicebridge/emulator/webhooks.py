@@ -302,6 +302,10 @@ class WebhookDesk:
                 pass
         return {SIGNATURE_HEADER: digest}
 
+    def prepare(self) -> None:
+        """Loads certificates and the like now: it takes 30 ms, which no call should wait for."""
+        self._http()
+
     def _http(self) -> httpx.AsyncClient:
         if self._client is None:
             self._client = httpx.AsyncClient(

@@ -115,11 +115,9 @@ class PilotStatusApi:
         await self.aclose()
 
     @property
-    def degraded(self) -> str | None:
-        """Why new calls would fail now, for readiness; None when nothing is known to."""
-        if self._courier.key_refused:
-            return "the API refuses the key"
-        return "the API does not answer" if self._courier.breaker_open else None
+    def key_refused(self) -> bool:
+        """Whether the last answer that tells said that the key is not taken (401, 403)."""
+        return self._courier.key_refused
 
     # Calls
 

@@ -104,11 +104,6 @@ class Courier:
         self._breaker = Breaker()
         self.key_refused = False
 
-    @property
-    def breaker_open(self) -> bool:
-        """The API does not answer; in at least one lane only probes are sent."""
-        return any(self._breaker.open(lane) for lane in Lane)
-
     async def carry(self, request: Request[T], deadline: float | None = None) -> T | None:
         """The operation's value; None where a look showed that it was done.
 

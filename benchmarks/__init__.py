@@ -1,0 +1,1 @@
+"""Measurements of the bridge on this machine; ``python -m benchmarks`` runs them."""

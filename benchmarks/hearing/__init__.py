@@ -1,0 +1,1 @@
+"""Hearing, measured on real speech and real noise: ``python -m benchmarks.hearing``."""

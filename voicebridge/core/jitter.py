@@ -1,0 +1,410 @@
+"""Plays the caller to whoever listens: one frame for each 20 ms of the listener's clock.
+
+The rule: no sample is lost below ``hard_ms``, and every one is accounted for. Audio comes
+over TCP late and then all at once, so the delay is what is steered. It is kept at what late
+audio needs (see ``arrival``): pauses are cut or lengthened first, for nobody hears that, and
+speech is played faster or slower by whole pitch periods. Where audio runs short it is
+stretched before it ends, and what is still missing is concealed. What was missed plays late
+and the delay is won back.
+
+For whoever listens, only: a recogniser is fed on arrival (see ``ear``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from voicebridge.core.arrival import Arrivals, ArrivalsConfig
+from voicebridge.core.backlog import Backlog
+from voicebridge.core.concealment import Concealer
+from voicebridge.core.config import SAMPLE_BYTES
+from voicebridge.core.loudness import Loudness
+from voicebridge.core.pieces import Kind, Piece, PlayoutStats
+from voicebridge.core.timescale import Wave, crossfade, joint_ahead, joint_behind
+from voicebridge.errors import ConfigError
+
+__all__ = ["PlayoutBuffer", "PlayoutConfig"]
+
+_CLOCK_GAIN: Final = 0.02
+"""How fast the listener's grid follows the instants it pulls at: late pulls hardly move it."""
+_CLOCK_LOST: Final = 0.150
+_NOTHING: Final = 1.0
+"""Milliseconds by which two instants may differ and be the same."""
+_STICKY: Final = 2.0
+_CALM_LINK: Final = 7.5
+
+
+@dataclass(frozen=True, slots=True)
+class PlayoutConfig:
+    """The numbers of one playout. Times in milliseconds."""
+
+    sample_rate: int = 16_000
+    frame_ms: int = 20
+    start_ms: float = 40.0
+    min_ms: float = 13.0
+    """The least delay that is aimed at, beyond the fastest arrival."""
+    max_ms: float = 120.0
+    hard_ms: float = 1_500.0
+    """More than this is not held: the oldest is trimmed, and counted."""
+    trim_to_ms: float = 400.0
+    conceal_ms: float = 80.0
+    jittery_ms: float = 18.0
+    """The same where lateness is more than a hair."""
+    stalling_ms: float = 50.0
+    """The least that is aimed at on a link that stalls again and again."""
+    slack_ms: float = 6.0
+    """Delay above what is wanted by less than this is left alone."""
+    dry_late_ms: float = 5.0
+    dry_held_ms: float = 40.0
+    """Late by more, and with less than that left, speech is stretched."""
+    gentle_ms: float = 30.0
+    brisk_ms: float = 80.0
+    arrivals: ArrivalsConfig = ArrivalsConfig()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_ms <= self.start_ms <= self.max_ms < self.trim_to_ms < self.hard_ms:
+            raise ConfigError("a playout needs min <= start <= max < trim_to < hard")
+        if self.sample_rate * self.frame_ms % 1000:
+            raise ConfigError("a playout frame must be a whole number of samples")
+
+
+class PlayoutBuffer:
+    """One listener's buffer. ``now`` is monotonic seconds; one that goes back counts as the
+    newest so far. Audio is PCM16 mono; nothing that is put in raises."""
+
+    def __init__(self, config: PlayoutConfig | None = None) -> None:
+        self.config = config = config or PlayoutConfig()
+        rate = config.sample_rate
+        self._rate = rate
+        self._per_ms = rate / 1000
+        self._frame = rate * config.frame_ms // 1000
+        self._join = self._samples(5)
+        self._shortest = self._samples(5)
+        self._longest = self._samples(20)
+        self._kept_pause = self._samples(40)
+        self._slack = config.slack_ms
+        self._step = config.frame_ms / 1000
+        self._loudness = Loudness()
+        self._backlog = Backlog(self._frame, self._loudness)
+        self._arrivals = Arrivals(config.arrivals, rate, self._frame, config.start_ms)
+        self._concealer = Concealer(rate, config.conceal_ms)
+        self.stats = PlayoutStats()
+        self._pieces: list[Piece] = []
+        self._plain = [Piece(Kind.PLAYED, self._frame, self._frame)]
+        self._past = bytes(2 * self._frame * SAMPLE_BYTES)
+        """The newest samples the listener got."""
+        self._half = b""
+        self._now = float("-inf")
+        self._clock: float | None = None
+        self._put_at = float("-inf")
+        self._hole = True
+        self._hole_frames = 1_000
+        self._waiting_since: float | None = None
+        self._waiting = True
+        """Audio begins anew: it is held until there is enough of it."""
+        self._goal = config.start_ms
+        """The delay that is steered to: see ``_error_ms``."""
+        self._rested = 0
+        """Frames since speech was last cut or stretched."""
+        self._paused = 0
+        """Quiet samples played in a row: a pause is cut, never cut away."""
+
+    # -- in ---------------------------------------------------------------------------------
+
+    def put(self, pcm: bytes, now: float) -> None:
+        """Takes audio of any length; half a sample waits for its other half."""
+        now = self._advance(now)
+        if self._half:
+            pcm = self._half + pcm
+            self._half = b""
+        if len(pcm) % SAMPLE_BYTES:
+            self._half = pcm[-1:]
+            pcm = pcm[:-1]
+        if not pcm:
+            return
+        for _ in range(self._backlog.append(pcm)):
+            self._arrivals.block(now)
+        self.stats.received += len(pcm) // SAMPLE_BYTES
+        self.stats.held = self._backlog.samples
+        self._put_at = now
+        if self._waiting and self._waiting_since is None:
+            self._waiting_since = now
+
+    def silent(self, now: float) -> None:
+        """The caller is known to be silent: nothing is late, and nothing is under way."""
+        self._advance(now)
+        self._arrivals.sender_silent()
+        if not self._backlog.samples:
+            self._begin_anew()
+
+    # -- out --------------------------------------------------------------------------------
+
+    def pull(self, now: float) -> bytes:
+        """The next frame, whatever came: exactly ``frame_ms`` of it."""
+        clock = self._follow(self._advance(now))
+        held = self._backlog.samples
+        self.stats.pulled += self._frame
+        if held > self.config.hard_ms * self._per_ms:
+            self._pieces = []
+            self._trim(held)
+            return self._finish(self._compose(self._error_ms(clock), clock))
+        if not held or (self._waiting and not self._enough(held, clock)):
+            self._pieces = []
+            return self._finish(self._made_up(self._frame, []))
+        error = self._error_ms(clock)
+        if (
+            not self._hole
+            and -_NOTHING < error < self._slack
+            and held >= self._frame + self._samples(self.config.dry_held_ms)
+        ):
+            return self._play_plain()
+        self._pieces = []
+        return self._finish(self._compose(error, clock))
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """What the newest frame was made of, in order."""
+        return tuple(self._pieces)
+
+    @property
+    def target_ms(self) -> float:
+        """The delay that is aimed at."""
+        config = self.config
+        least = config.min_ms
+        if self._arrivals.stalls_again:
+            least = config.stalling_ms
+        elif self._arrivals.ample_ms > _CALM_LINK:
+            least = config.jittery_ms
+        return min(config.max_ms, max(least, self._arrivals.wanted_ms))
+
+    @property
+    def delay_ms(self) -> float:
+        """The delay of the next sample beyond the fastest arrival; 0 while there is none."""
+        if self._clock is None or self._arrivals.base is None or not self._backlog.samples:
+            return 0.0
+        return self._error_ms(self._clock + self._step) + self.target_ms
+
+    # -- steering ---------------------------------------------------------------------------
+
+    def _compose(self, error: float, clock: float) -> list[Wave]:
+        parts: list[Wave] = []
+        need = self._frame
+        if self._waiting:
+            self._waiting = False
+        if self._hole:
+            self._hole = False
+            need -= self._resume(parts, need)
+        elif error > self._slack:
+            need -= self._cut_pause(parts, error) or self._compress(parts, error)
+        elif error < -_NOTHING or self._drying(clock):
+            need -= self._stretch(parts, error)
+        self._rested += 1
+        rest = min(need, self._backlog.samples)
+        self._note_pause(rest)
+        parts.append(self._take(rest))
+        if rest:
+            self._note(Kind.PLAYED, rest, rest)
+        if rest < need:
+            self._made_up(need - rest, parts)
+        return parts
+
+    def _cut_pause(self, parts: list[Wave], error: float) -> int:
+        """Cuts quiet audio at the head, but leaves some of each pause; returns what it gave."""
+        if self._paused < self._kept_pause:
+            return 0
+        most = min(int(error * self._per_ms), self._backlog.samples - self._frame)
+        if most < self._join:
+            return 0
+        cut = min(most, self._backlog.quiet_ahead(most + self._join) - self._join)
+        return self._jump(parts, cut, Kind.PAUSE_CUT) if cut >= self._join else 0
+
+    def _jump(self, parts: list[Wave], over: int, kind: Kind) -> int:
+        """Fades from the head to what stands ``over`` samples later; returns what it gave."""
+        leaving = self._backlog.peek(self._join)
+        self._backlog.take(over)
+        self._note(kind, over, 0)
+        parts.append(crossfade(leaving, self._take(self._join)))
+        self._note(Kind.PLAYED, self._join, self._join)
+        return self._join
+
+    def _compress(self, parts: list[Wave], error: float) -> int:
+        """Cuts periods out of speech; returns how much of the frame it gave."""
+        if error < self.config.gentle_ms:
+            rounds, every, alike = 1, 3, 0.85
+        elif error < self.config.brisk_ms:
+            rounds, every, alike = 1, 2, 0.6
+        else:
+            rounds, every, alike = (2 if error > 250 else 1), 1, -1.0
+        if self._rested < every:
+            return 0
+        given = 0
+        for _ in range(rounds):
+            room = self._backlog.samples - self._frame
+            longest = min(self._longest, int((error + _NOTHING / 2) * self._per_ms), room)
+            if longest < self._shortest or given + self._join > self._frame:
+                break
+            wave = self._backlog.peek(longest + self._join)
+            joint = joint_ahead(wave, self._join, self._shortest, longest)
+            if joint is None or joint.likeness < alike:
+                break
+            given += self._jump(parts, joint.lag, Kind.COMPRESSED)
+            error -= joint.lag / self._per_ms
+            self._rested = 0
+        return given
+
+    def _stretch(self, parts: list[Wave], error: float) -> int:
+        """Says a period twice; returns how much of the frame it gave."""
+        urgent = error >= -_NOTHING
+        quiet = self._backlog.quiet_ahead(1) > 0
+        if not quiet and not urgent and self._rested < 2:
+            return 0
+        head = self._backlog.peek(self._join)
+        if head.size < self._join:
+            return 0
+        longest = self._samples(10) if urgent else int((1 - error) * self._per_ms)
+        longest = min(self._longest, max(self._shortest, longest))
+        past = np.frombuffer(self._past, "<i2").astype(np.float32)
+        joint = joint_behind(past, head, self._shortest, longest)
+        if joint is None or joint.likeness < (0.3 if urgent else 0.6) and not quiet:
+            return 0
+        again = past[past.size - joint.lag :].copy()
+        again[: self._join] = crossfade(head, again[: self._join])
+        parts.append(again)
+        self._note(Kind.STRETCHED, 0, joint.lag)
+        self._rested = 0
+        return joint.lag
+
+    def _resume(self, parts: list[Wave], need: int) -> int:
+        """Fades from what was made up into what came."""
+        length = min(self._join, self._backlog.samples, need)
+        made = self._concealer.take(length, self._loudness.noise_level)
+        parts.append(crossfade(made, self._take(length)))
+        self._note(Kind.PLAYED, length, length)
+        return length
+
+    def _made_up(self, count: int, parts: list[Wave]) -> list[Wave]:
+        """Fills ``count`` samples for which there is no audio."""
+        if not self._hole:
+            self._hole = True
+            self._hole_frames = 0
+            self.stats.holes += 1
+            past = np.frombuffer(self._past, "<i2").astype(np.float32)
+            self._concealer.begin(np.concatenate([past, *parts])[-past.size :])
+        self._hole_frames += 1
+        if self._hole_frames * self.config.frame_ms > 300 and not self._backlog.samples:
+            self._begin_anew()
+        voiced = min(count, self._concealer.voiced_left)
+        parts.append(self._concealer.take(count, self._loudness.noise_level))
+        if voiced:
+            self._note(Kind.CONCEALED, 0, voiced)
+        if count - voiced:
+            self._note(Kind.CALM, 0, count - voiced)
+        return parts
+
+    def _trim(self, held: int) -> None:
+        cut = held - self._samples(self.config.trim_to_ms)
+        self._backlog.take(cut)
+        self._note(Kind.TRIMMED, cut, 0)
+        # What follows is not what stood before: it fades in as after a hole.
+        if not self._hole:
+            self._hole = True
+            self._concealer.begin(np.frombuffer(self._past, "<i2").astype(np.float32))
+
+    # -- states -----------------------------------------------------------------------------
+
+    def _begin_anew(self) -> None:
+        self._waiting = True
+        self._waiting_since = None
+
+    def _enough(self, held: int, clock: float) -> bool:
+        """Begin? Enough is held, or it has been waited for long enough."""
+        target = self.target_ms
+        if held >= target * self._per_ms + self._frame:
+            return True
+        since = self._waiting_since
+        return since is not None and (clock - since + self._step / 2) * 1000 >= target
+
+    def _drying(self, clock: float) -> bool:
+        """Audio is late, and little of it is left."""
+        if self._backlog.samples >= self._frame + self._samples(self.config.dry_held_ms):
+            return False
+        base = self._arrivals.base
+        if base is None:
+            return False
+        due = base + (self._backlog.tail + self._frame) / self._rate
+        return (clock - due) * 1000 > self.config.dry_late_ms + self._arrivals.usual_ms
+
+    def _error_ms(self, clock: float) -> float:
+        """The delay of the next sample, less what is wanted.
+
+        Audio comes in blocks and leaves in frames. A delay at which frames are not blocks
+        waits for a block more and gains nothing by it. So the delay that is aimed at is the
+        least one at which frames are blocks (they recur each block) and the target is met.
+        """
+        base = self._arrivals.base
+        if base is None:
+            return 0.0
+        elapsed = (clock - base) * 1000
+        block = self._frame / self._per_ms
+        # The nearest of those delays to the one aimed at so far.
+        goal = self._goal + (elapsed - self._goal + block / 2) % block - block / 2
+        target = self.target_ms
+        while goal < target - _STICKY:
+            goal += block
+        ample = min(self.config.max_ms, max(target, self._arrivals.ample_ms))
+        while goal - block >= ample:
+            goal -= block
+        self._goal = goal
+        return elapsed - (self._backlog.head + self._frame) / self._per_ms - goal
+
+    def _follow(self, now: float) -> float:
+        """The listener's own grid, freed of the jitter of its pulls."""
+        if self._clock is None or abs(now - self._clock - self._step) > _CLOCK_LOST:
+            self._clock = now
+        else:
+            self._clock += self._step + _CLOCK_GAIN * (now - self._clock - self._step)
+        return self._clock
+
+    def _advance(self, now: float) -> float:
+        self._now = max(self._now, now)
+        return self._now
+
+    # -- samples ----------------------------------------------------------------------------
+
+    def _play_plain(self) -> bytes:
+        pcm = self._backlog.take(self._frame)
+        self._note_pause(0)
+        self._rested += 1
+        self._pieces = self._plain
+        stats = self.stats
+        stats.played += self._frame
+        stats.held -= self._frame
+        self._past = (self._past + pcm)[-len(self._past) :]
+        return pcm
+
+    def _note_pause(self, coming: int) -> None:
+        if self._backlog.quiet_ahead(1):
+            self._paused += self._frame
+        else:
+            self._paused = 0
+
+    def _take(self, samples: int) -> Wave:
+        return np.frombuffer(self._backlog.take(samples), "<i2").astype(np.float32)
+
+    def _note(self, kind: Kind, taken: int, given: int) -> None:
+        piece = Piece(kind, taken, given)
+        self._pieces.append(piece)
+        self.stats.count(piece)
+
+    def _finish(self, parts: list[Wave]) -> bytes:
+        wave = np.concatenate(parts)
+        pcm: bytes = np.clip(np.rint(wave), -32768, 32767).astype("<i2").tobytes()
+        self._past = (self._past + pcm)[-len(self._past) :]
+        self.stats.held = self._backlog.samples
+        return pcm
+
+    def _samples(self, milliseconds: float) -> int:
+        return int(milliseconds * self._per_ms)
