@@ -138,9 +138,18 @@ def far_ends(phase: float) -> list[FarEnd]:
 class Call:
     """One session, ticked as the driver does, over one path to one far end."""
 
-    def __init__(self, config: MediaConfig, path: Path, far: FarEnd, seed: int, bound: int) -> None:
+    def __init__(
+        self,
+        config: MediaConfig,
+        path: Path,
+        far: FarEnd,
+        *,
+        seed: int,
+        bound: int = IN_FLIGHT,
+        pings: bool = True,
+    ) -> None:
         self.session = MediaSession(config, 0.0)
-        self.path, self.far, self.bound = path, far, bound
+        self.path, self.far, self.bound, self.pings = path, far, bound, pings
         self.now = 0.0
         self._chance = random.Random(seed)
         self._unacknowledged: list[float] = []
@@ -157,7 +166,7 @@ class Call:
         self.now = self._steps * TICK + late
         while self._pongs and self._pongs[0][0] <= self.now:
             at, sent = self._pongs.pop(0)
-            self.session.pong(self.now, rtt=at - sent)
+            self.session.pong(at, rtt=at - sent if self.pings else None)
         self.session.tick(self.now)
         self._flush()
         if self.session.ping_due(self.now):
@@ -218,7 +227,7 @@ def talk(config: MediaConfig, network: Network, name: str, minutes: float) -> Re
     """A bot that speaks without a pause."""
     chance = random.Random(f"{network.name}")
     far = next(each for each in far_ends(chance.random() * FRAME) if each.name == name)
-    call = Call(config, Path(network, minutes * 60, chance), far, seed=1, bound=IN_FLIGHT)
+    call = Call(config, Path(network, minutes * 60, chance), far, seed=1)
     stream = call.session.begin()
     for _ in range(round(minutes * 60 / TICK)):
         if call.session.ahead_ms(stream) < 2_000:
@@ -228,28 +237,35 @@ def talk(config: MediaConfig, network: Network, name: str, minutes: float) -> Re
     return Result(minutes, holes(far), far.drops, call.refused, far.deepest, lead_ms)
 
 
-def tails(config: MediaConfig, network: Network, name: str, bound: int, stops: int) -> list[float]:
-    """Seconds that speech lasts after each of so many stops, at any time."""
-    chance = random.Random(f"{network.name}")
-    far = next(each for each in far_ends(chance.random() * FRAME) if each.name == name)
-    call = Call(config, Path(network, stops * 4.0, chance), far, seed=2, bound=bound)
+def turns(network: Network, bound: int, stops: int, pings: bool) -> tuple[list[float], float]:
+    """Seconds that speech lasts after each of so many stops, and holes per minute of speech.
+
+    A bot that speaks for one to two seconds, is stopped, and is silent for another.
+    """
+    chance = random.Random(network.name)
+    far = far_ends(chance.random() * FRAME)[1]
+    path = Path(network, stops * 4.0, chance)
+    call = Call(MediaConfig(), path, far, seed=2, bound=bound, pings=pings)
     stopped: list[tuple[int, float]] = []
+    spoken = 0.0
     for number in range(stops):
         value = 5_000 + number % 8 * 2_000
         utterance = call.session.begin()
         call.session.write(utterance, speech(value, 5.0), call.now)
-        for _ in range(round((1.0 + chance.random()) / TICK)):
+        length = 1.0 + chance.random()
+        spoken += length
+        for _ in range(round(length / TICK)):
             call.tick()
         call.session.stop(utterance, call.now)
         stopped.append((value, call.now))
         for _ in range(round(1.0 / TICK)):
             call.tick()
-    found = []
+    lasted = []
     for value, at in stopped:
         near = FarEnd("", 0, ticker=False)
         near.played = [each for each in far.played if at - 0.1 < each[0] < at + 2.0]
-        found.append(tail(near, value, at)[0])
-    return found
+        lasted.append(tail(near, value, at)[0])
+    return lasted, (holes(far) - stops + 1) / spoken * 60
 
 
 def stalled_stop(bound: int, round_trip: float, stall: float, at: float) -> tuple[float, float]:
@@ -301,11 +317,16 @@ def show_holes(minutes: float) -> None:
 
 
 def show_tails(stops: int) -> None:
-    print(f"\ntail after a stop in ms: median / p95 / worst of {stops}")
+    print(f"\ntail after a stop in ms, median / p95 / worst of {stops}; holes per minute of speech")
     for network in NETWORKS:
-        found = tails(MediaConfig(), network, "30 s", IN_FLIGHT, stops)
-        cells = " / ".join(f"{quantile(found, share) * 1000:.0f}" for share in (0.5, 0.95, 1.0))
-        print(f"{network.name:10s} {cells}")
+        for label, bound, pings in (
+            ("8 unacknowledged, no round trips told", IN_FLIGHT, False),
+            ("8 unacknowledged", IN_FLIGHT, True),
+            ("3 unacknowledged", 3, True),
+        ):
+            lasted, per_minute = turns(network, bound, stops, pings)
+            cells = " / ".join(f"{quantile(lasted, q) * 1000:.0f}" for q in (0.5, 0.95, 1.0))
+            print(f"{network.name:10s} {label:38s} {cells}; {per_minute:.1f}")
 
 
 def show_stalls() -> None:

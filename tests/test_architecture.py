@@ -21,7 +21,7 @@ LAYERS = [
     {"errors", "clock"},
     {"core"},
     {"mailbox", "driver", "logs", "metrics", "pilotstatus"},
-    {"feed", "line", "call", "provider", "opening"},
+    {"feed", "line", "listening", "call", "provider", "opening"},
     {"sampling", "services"},
     {"leg"},
     {"bridge", "botspec"},

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from voicebridge.driver import SLOTS, TICK, Driver
+from voicebridge.driver import FULL, SLOTS, TICK, Driver
 from voicebridge.testing.clock import run_virtual
 
 
@@ -43,7 +43,7 @@ def test_every_call_ticks_each_20_ms_on_an_absolute_grid() -> None:
 def test_calls_are_spread_over_the_turn() -> None:
     async def scenario() -> list[Recorder]:
         driver = Driver()
-        calls = [Recorder() for _ in range(SLOTS * 3)]
+        calls = [Recorder() for _ in range(SLOTS * FULL * 2)]
         for call in calls:
             driver.add(call)
         await asyncio.sleep(1)
@@ -51,7 +51,20 @@ def test_calls_are_spread_over_the_turn() -> None:
 
     phases = [round(call.ticks[0] % TICK, 4) for call in run_virtual(scenario())]
     assert len(set(phases)) == SLOTS
-    assert max(phases.count(phase) for phase in phases) == 3
+    assert max(phases.count(phase) for phase in phases) == 2 * FULL
+
+
+def test_few_calls_share_few_wake_ups() -> None:
+    async def scenario() -> list[Recorder]:
+        driver = Driver()
+        calls = [Recorder() for _ in range(FULL * 3)]
+        for call in calls:
+            driver.add(call)
+        await asyncio.sleep(1)
+        return calls
+
+    phases = [round(call.ticks[0] % TICK, 4) for call in run_virtual(scenario())]
+    assert len(set(phases)) == 3
 
 
 def test_a_removed_call_is_not_ticked_again_and_an_empty_wheel_stands_still() -> None:

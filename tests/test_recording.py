@@ -242,7 +242,7 @@ def test_a_slow_disk_costs_audio_and_not_the_call(tmp_path: Path) -> None:
     disks = [disk]
 
     def open_next(_stem: Path, _rate: int) -> FrameWriter:
-        return disks.pop()
+        return disks.pop(0)
 
     recordings = Recordings(config(tmp_path), open_writer=open_next, pending_limit=100_000)
 
@@ -285,6 +285,15 @@ def test_the_end_of_a_call_closes_its_file_even_when_nothing_fits(tmp_path: Path
     assert recordings.close()
     assert disk.closed.is_set()
     assert len(disk.frames) == 6 * RATE * 4
+
+
+def test_a_call_that_was_never_finished_is_closed_with_the_process(tmp_path: Path) -> None:
+    recordings = Recordings(config(tmp_path, "flac"))
+    caller, _ = hold_call(recordings.start("call", RATE, 0.0), 6.0)
+    assert recordings.close()
+    samples = read(tmp_path / "calls" / "call.flac")
+    assert len(samples) >= 2 * RATE
+    assert samples[:, 0].tobytes() == caller[: len(samples) * 2]
 
 
 def test_a_file_that_cannot_be_opened_is_counted_once(tmp_path: Path) -> None:

@@ -248,7 +248,6 @@ def test_no_canary_gets_out(fault: str, bot: type[Listener]) -> None:
         assert_clean(text)
 
 
-@pytest.mark.xfail(reason="the bridge shows a bot's own words as the call's reason")
 def test_a_bots_own_words_are_cleaned_too() -> None:
     test_no_canary_gets_out("none", Talkative)
 

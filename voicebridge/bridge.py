@@ -8,18 +8,17 @@ and every task it starts is in `_tasks` until it is done.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import uuid
 from collections import OrderedDict, deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from voicebridge.call import Bot, CallFacts
 from voicebridge.core.lifecycle import State
 from voicebridge.errors import CallStateError, ProviderError
 from voicebridge.leg import Leg
-from voicebridge.logs import call_id
+from voicebridge.logs import call_id, redact
 from voicebridge.pilotstatus.models import CallStatus, Direction
 from voicebridge.pilotstatus.webhooks import CallEvent, CallEventKind
 
@@ -30,12 +29,16 @@ if TYPE_CHECKING:
     from voicebridge.pilotstatus.models import CallDetails
     from voicebridge.services import Services
 
+T = TypeVar("T")
+
 #: How long an ended call's id absorbs late events (webhooks are retried for minutes).
 TOMBSTONE_SECONDS = 900.0
 TOMBSTONES = 10_000
 RECENT_CALLS = 200
 #: Polite rejections under way at once; beyond, the provider is asked to come again.
 REJECTIONS = 200
+#: For hanging up everything at the end of the process.
+CLOSE_LIMIT = 15.0
 #: How long an operator's hang-up lets the bot be heard.
 OPERATOR_PATIENCE = 1.0
 #: How long a bot may take to close what its calls shared.
@@ -46,7 +49,7 @@ RESULTS = frozenset(
         "bot", "bot_error", "caller", "completed", "deaf", "duplicate", "error", "failed",
         "max_duration", "media_lost", "media_refused", "media_unavailable",
         "media_unsupported", "missed", "no_answer", "not_ringing", "operator", "rejected",
-        "shutdown", "silence", "unanswered", "unconfirmed",
+        "shutdown", "silence", "taken", "unanswered", "unconfirmed",
     }
 )  # fmt: skip
 
@@ -109,11 +112,13 @@ class Bridge:
         self._live: set[Leg] = set()
         self._recent: deque[tuple[frozenset[str], CallSummary]] = deque(maxlen=RECENT_CALLS)
         self._tombstones: OrderedDict[str, float] = OrderedDict()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._rejecting = 0
+        self._dialling = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self.draining = False
+        self._closing = False
 
     async def start(self) -> None:
         """Starts the bots, and the poller where one is configured."""
@@ -125,11 +130,17 @@ class Bridge:
     async def close(self) -> None:
         """Hangs up what is left, waits for it, closes the bots."""
         self.drain()
+        self._closing = True
         for leg in tuple(self._live):
             leg.hang_up("shutdown", within=0.0)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(15):
+        try:
+            async with asyncio.timeout(CLOSE_LIMIT):
                 await self._idle.wait()
+        except TimeoutError:
+            _log.error(
+                "calls are left behind: the API did not take their end",
+                extra={"calls": self.active},
+            )
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -146,8 +157,16 @@ class Bridge:
 
     @property
     def active(self) -> int:
-        """Calls that are being answered, carried or ended."""
-        return len(self._live)
+        """Calls that are being dialled, answered, carried or ended."""
+        return len(self._live) + self._dialling
+
+    def _settle(self) -> None:
+        """Notes how many calls there are, for who waits for none and for the metrics."""
+        if self.active or self._rejecting:
+            self._idle.clear()
+        else:
+            self._idle.set()
+        self._services.metrics.calls_active.set(self.active)
 
     def drain(self) -> None:
         """Takes no new calls from now on; live ones go on."""
@@ -155,7 +174,7 @@ class Bridge:
         self._services.metrics.draining.set(1)
 
     async def idle(self) -> None:
-        """Waits until no call is live."""
+        """Waits until no call is live and none is being turned away."""
         await self._idle.wait()
 
     # Webhook events.
@@ -168,8 +187,8 @@ class Bridge:
             return True
         leg = next((self._legs[each] for each in ids if each in self._legs), None)
         if leg is not None:
-            for each in ids:
-                self._legs[each] = leg
+            if event.trusted:  # nobody else may give a call another name
+                self._claim(leg, ids)
             self._tell(leg, event)
             return True
         if event.kind is CallEventKind.RINGING:
@@ -193,8 +212,6 @@ class Bridge:
             return True  # somebody else's outbound call rings
         if any(self._buried(each) for each in ids):
             return True
-        if self.draining or self.active >= self._config.max_calls:
-            return self._turn_away(ids)
         age = 0.0
         if event.timestamp is not None:
             age = max(0.0, (self._clock.utc() - event.timestamp).total_seconds())
@@ -208,6 +225,8 @@ class Bridge:
             started_at=self._clock.utc(),
         )
         confirm = event.native or not event.trusted or age > self._config.stale_ring_seconds
+        if self.draining or self.active >= self._config.max_calls:
+            return self._turn_away(ids, look=confirm or len(ids) == 1)
         leg = Leg(
             facts,
             self._bots[self._bot_name],
@@ -221,19 +240,20 @@ class Bridge:
         return True
 
     def _claim(self, leg: Leg, ids: list[str]) -> bool:
-        """Another name of a call; False if some other leg carries the call of that name."""
-        if any(self._legs.get(each, leg) is not leg for each in ids):
-            return False
-        for each in ids:
-            self._legs[each] = leg
-        return True
+        """Other names of a call; False if another leg carries it, which then gets all names."""
+        other = next(
+            (self._legs[each] for each in ids if self._legs.get(each, leg) is not leg), leg
+        )
+        own = [each for each, owner in self._legs.items() if owner is leg]
+        for each in (*ids, *own):
+            self._legs[each] = other
+        return other is leg
 
     def _carry(self, leg: Leg, ids: list[str]) -> None:
         for each in ids:
             self._legs[each] = leg
         self._live.add(leg)
-        self._idle.clear()
-        self._services.metrics.calls_active.set(self.active)
+        self._settle()
         self._spawn(self._run(leg), f"call {leg.facts.id}")
 
     async def _run(self, leg: Leg) -> None:
@@ -250,13 +270,11 @@ class Bridge:
             del self._legs[each]
         self._bury(ids)
         self._live.discard(leg)
-        if not self._live:
-            self._idle.set()
+        self._settle()
         summary = self._summarise(leg)
         if leg.reason != "duplicate":
             self._recent.appendleft((frozenset(ids), summary))
         metrics = self._services.metrics
-        metrics.calls_active.set(self.active)
         metrics.calls_total.labels(direction=leg.facts.direction, result=_result(leg.reason)).inc()
         if summary.first_audio_ms is not None:
             metrics.first_audio_seconds.observe(summary.first_audio_ms / 1000)
@@ -272,25 +290,45 @@ class Bridge:
             },
         )
 
-    def _turn_away(self, ids: list[str]) -> bool:
-        """Rejects a call beyond the cap, so that the caller hears busy and not endless ringing."""
+    def _turn_away(self, ids: list[str], *, look: bool) -> bool:
+        """Rejects a call beyond the cap, so that the caller hears busy and not endless ringing.
+
+        ``look``: the API must confirm first that it rings, and that it is not one of ours
+        under its other name.
+        """
         if self._rejecting >= REJECTIONS:
             return False
         self._rejecting += 1
+        self._settle()
         self._bury(ids)
-        self._spawn(self._reject(ids[-1]), "reject")
+        self._spawn(self._reject(ids, look), "reject")
         return True
 
-    async def _reject(self, rejected: str) -> None:
-        call_id.set(rejected)
+    async def _reject(self, ids: list[str], look: bool) -> None:
+        call_id.set(ids[-1])
         try:
-            await self._services.provider.reject(rejected)
+            if look and not await self._rings(ids):
+                return
+            await self._services.provider.reject(ids[-1])
             _log.info("call rejected: no room", extra={"active": self.active})
+            self._services.metrics.calls_total.labels(direction="inbound", result="rejected").inc()
         except ProviderError as error:
             _log.warning("a call beyond the cap could not be rejected: %s", error)
         finally:
             self._rejecting -= 1
-            self._services.metrics.calls_total.labels(direction="inbound", result="rejected").inc()
+            self._settle()
+
+    async def _rings(self, ids: list[str]) -> bool:
+        """Whether this is an inbound call that rings and that no leg carries."""
+        call = await self._services.provider.get_call(ids[-1])
+        names = [each for each in (call.id, call.external_call_id) if each]
+        owner = next((self._legs[each] for each in names if each in self._legs), None)
+        if owner is not None:
+            for each in ids:
+                self._tombstones.pop(each, None)
+            self._claim(owner, ids)
+            return False
+        return call.status is CallStatus.RINGING and call.direction is Direction.INBOUND
 
     def _bury(self, ids: list[str]) -> None:
         until = self._clock.now() + TOMBSTONE_SECONDS
@@ -321,20 +359,33 @@ class Bridge:
             raise CallStateError("this bridge is draining and places no calls")
         if self.active >= self._config.max_calls:
             raise CallStateError("the cap of VOICEBRIDGE_MAX_CALLS is reached; try again later")
-        # Our own id travels with the call, so that an unclear answer can be looked up.
-        reference = uuid.uuid4().hex
-        placed = await self._services.provider.initiate(to, callback_data=reference)
-        facts = CallFacts(
-            id=placed.id,
-            external_id=placed.external_call_id,
-            direction="outbound",
-            caller=None,
-            called="".join(filter(str.isdigit, to)),
-            metadata=dict(metadata or {}),
-            started_at=self._clock.utc(),
-        )
-        leg = Leg(facts, self._bots[name], name, self._services, claim=self._claim)
-        self._carry(leg, [each for each in (placed.external_call_id, placed.id) if each])
+        # A task of the bridge's own: who asked for the call may go away while it is placed,
+        # and a call that was placed must be carried.
+        self._dialling += 1
+        self._settle()
+        placing = self._spawn(self._place(to, name, dict(metadata or {})), "dial")
+        return await asyncio.shield(placing)
+
+    async def _place(self, to: str, name: str, metadata: dict[str, str]) -> CallSummary:
+        try:
+            # Our own id travels with the call, so that an unclear answer can be looked up.
+            placed = await self._services.provider.initiate(to, callback_data=uuid.uuid4().hex)
+            facts = CallFacts(
+                id=placed.id,
+                external_id=placed.external_call_id,
+                direction="outbound",
+                caller=None,
+                called="".join(filter(str.isdigit, to)),
+                metadata=metadata,
+                started_at=self._clock.utc(),
+            )
+            leg = Leg(facts, self._bots[name], name, self._services, claim=self._claim)
+            self._carry(leg, [each for each in (placed.external_call_id, placed.id) if each])
+        finally:
+            self._dialling -= 1
+            self._settle()
+        if self._closing:
+            leg.hang_up("shutdown", within=0.0)
         return self._summarise(leg)
 
     async def hangup(self, call_id: str) -> bool:
@@ -372,7 +423,7 @@ class Bridge:
             called=mask(leg.facts.called),
             started_at=leg.facts.started_at,
             duration_seconds=round(end - times.signalled, 3),
-            reason=leg.reason,
+            reason=None if leg.reason is None else redact(leg.reason),
             answer_ms=_ms(times.signalled, times.accepted),
             first_audio_ms=_ms(times.signalled, line.first_audio_at),
             reconnects=line.reconnects,
@@ -387,14 +438,17 @@ class Bridge:
 
     # Background.
 
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if not isinstance(error, ProviderError):  # those are told to whoever asked
             _log.error("a background task failed", exc_info=error, extra={"task": task.get_name()})
 
     async def _poll_ringing(self) -> None:
@@ -403,7 +457,7 @@ class Bridge:
             await asyncio.sleep(self._config.ringing_poll_seconds)
             try:
                 calls = await self._services.provider.list_calls(limit=5)
-            except ProviderError as error:
+            except Exception as error:  # the poller must live as long as the bridge
                 _log.warning("the calls could not be listed: %s", error)
                 continue
             for call in calls:

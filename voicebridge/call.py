@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from voicebridge.core.resample import Resampler, resample_whole
 from voicebridge.errors import AudioError, CallEnded, CallStateError
+from voicebridge.listening import Frames, Happenings
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -39,6 +40,7 @@ WRITE_AHEAD_MS = 1_000
 HELD_MS = 120_000
 #: The longest nap of a waiting writer: how soon it learns that its utterance was cut.
 _NAP = 0.1
+_FRAME = 0.020
 
 
 class Bot:
@@ -120,37 +122,11 @@ class Call:
         Args:
             sample_rate: of the frames, in Hz; the wire's by default.
         """
-        return self._frames(self._feed.listen(), sample_rate)
-
-    async def _frames(
-        self, ear: AsyncIterator[bytes], sample_rate: int | None
-    ) -> AsyncIterator[bytes]:
-        try:
-            if sample_rate is None or sample_rate == self.sample_rate:
-                async for frame in ear:
-                    yield frame
-                return
-            resampler = Resampler(self.sample_rate, sample_rate)
-            pending = bytearray()
-            size = sample_rate // 50 * 2
-            async for frame in ear:
-                pending += resampler.process(frame)
-                while len(pending) >= size:
-                    yield bytes(pending[:size])
-                    del pending[:size]
-        finally:
-            self._feed.unlisten(ear)  # type: ignore[arg-type]
+        return Frames(self._feed, self.sample_rate, sample_rate or self.sample_rate)
 
     def events(self) -> AsyncIterator[Event]:
         """What happens in the call, from now on, ending with `Hangup`."""
-        return self._events(self._feed.watch())
-
-    async def _events(self, watcher: AsyncIterator[Event]) -> AsyncIterator[Event]:
-        try:
-            async for event in watcher:
-                yield event
-        finally:
-            self._feed.unwatch(watcher)  # type: ignore[arg-type]
+        return Happenings(self._feed)
 
     def speech(self, *, sample_rate: int | None = None, interruptible: bool = True) -> Speech:
         """Opens an utterance to write to as audio is made; the primitive under `play`.
@@ -282,7 +258,7 @@ class Speech:
     @property
     def cut(self) -> bool:
         """Whether it is over, by interruption or by the call's end: make no more of it."""
-        return self._stopped or self._fate.done()
+        return self._stopped or self._fate.done() or not self._session.is_open(self.utterance)
 
     async def write(self, pcm: bytes, text: str | None = None) -> bool:
         """Queues audio; waits while more than a second of it is unsent.
@@ -304,6 +280,11 @@ class Speech:
         if self._ended:
             raise CallStateError("this utterance was ended; open another with call.speech()")
         second = self.sample_rate * 2
+        if self.cut:
+            # Whoever does not look at the answer writes on and on, never has to wait for
+            # room, and would hold up every other call.
+            await asyncio.sleep(_FRAME)
+            return False
         for start in range(0, len(pcm), second) or (0,):
             if start:
                 await asyncio.sleep(0)  # a long text must cost other calls no tick

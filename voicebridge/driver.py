@@ -1,6 +1,6 @@
 """One timer for all calls: a timing wheel that ticks every session each 20 ms.
 
-Calls are spread over the twenty 1 ms slots of a turn. At 400 calls that costs half the
+Calls are spread over the twenty 1 ms slots of a turn, a few to a slot. At 400 calls that costs half the
 CPU of a timer per call, and the slots keep the calls from queueing behind one another
 as they do when all tick in the same instant (p99 lateness 1 to 2 ms against 7 to 8).
 The grid is absolute: a late wake-up delays one tick and shifts nothing after it.
@@ -14,6 +14,8 @@ from typing import Protocol
 
 TICK = 0.020
 SLOTS = 20
+#: Calls of one slot before another is opened; 50 calls then cost a fifth less.
+FULL = 5
 _SLOT = TICK / SLOTS
 
 _log = logging.getLogger(__name__)
@@ -39,8 +41,13 @@ class Driver:
         self.lag = 0.0
 
     def add(self, ticking: Ticking) -> None:
-        """Starts ticking; the emptiest slot takes it."""
-        min(self._slots, key=len).append(ticking)
+        """Starts ticking.
+
+        A slot that is in use takes it until it is full, then the emptiest does: each slot in
+        use is a wake-up of the loop, and a few calls in a row are too short to be late.
+        """
+        roomy = [slot for slot in self._slots if 0 < len(slot) < FULL]
+        (roomy[0] if roomy else min(self._slots, key=len)).append(ticking)
         if self._timer is None:
             self._position = int((self._loop.time() - self._origin) / _SLOT) + 1
             self._arm()

@@ -22,7 +22,9 @@ from voicebridge.core.session import MediaSession
 from voicebridge.core.watchdog import Watchdog
 from voicebridge.errors import (
     CallEnded,
+    CallNotFound,
     CallOver,
+    Conflict,
     FeatureNotSupported,
     MediaError,
     MediaUrlRefused,
@@ -46,6 +48,8 @@ LAST_WORDS_MARGIN = 0.25
 TERMINATE_RETRY = 5.0
 TERMINATE_LIMIT = 60.0
 DIAL_POLL = 1.0
+#: How long a look at the call's status may hold up everything else.
+LOOK_LIMIT = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -192,10 +196,14 @@ class Leg:
         deadline = now + max(self._config.ring_seconds - self._ring_age, 5.0)
         try:
             await self._unless_over(
-                self._services.provider.accept(self.facts.id, deadline=deadline)
+                self._services.provider.accept(self.facts.id, deadline=deadline), self._unwanted
             )
         except CallOver as over:
-            raise _GiveUp(over.status.lower()) from None
+            raise self._ended(over.status) from None
+        except (Conflict, CallNotFound) as error:
+            # Another device has it, or it is gone: hanging up would cut somebody else's talk.
+            _log.warning("the call is not ours to answer: %s", error)
+            raise self._ended("taken") from None
         except ProviderError as error:
             _log.error("the call could not be answered: %s", error)
             raise _GiveUp("unanswered") from None
@@ -208,15 +216,12 @@ class Leg:
             call = await self._unless_over(self._services.provider.get_call(self.facts.id))
         except ProviderError as error:
             _log.warning("an offer could not be confirmed and is not answered: %s", error)
-            self.over("unconfirmed")
-            raise _Over from None
+            raise self._ended("unconfirmed") from None
         ids = [each for each in (call.id, call.external_call_id) if each]
         if not self._claim(self, ids):
-            self.over("duplicate")  # the same call, told under its other id
-            raise _Over
+            raise self._ended("duplicate")  # the same call, told under its other id
         if call.status != "RINGING" or call.direction != "INBOUND":
-            self.over("not_ringing")
-            raise _Over
+            raise self._ended("not_ringing")
 
     async def _await_answer(self) -> None:
         """Waits until the person we called picks up; early media is no proof of that."""
@@ -230,7 +235,7 @@ class Leg:
                 raise _GiveUp(self._hangup_wish)
             try:
                 await self._unless_over(
-                    asyncio.wait_for(self._answered.wait(), min(left, DIAL_POLL))
+                    asyncio.wait_for(self._answered.wait(), min(left, DIAL_POLL)), self._unwanted
                 )
             except TimeoutError:
                 await self._poll()
@@ -246,11 +251,19 @@ class Leg:
         except MediaUrlRefused as error:
             _log.error("the media address is not one of ours: %s", error)
             raise _GiveUp("media_refused", prompt=True) from None
+        except CallOver as over:
+            raise self._ended(over.status) from None
         except (MediaError, ProviderError):
             raise _GiveUp("media_unavailable", prompt=True) from None
         self.times.media_open = self._clock.now()
-        self._poll_at = self.times.media_open + self._config.poll_seconds
+        self._poll_at = min(self._poll_at, self.times.media_open + self._config.poll_seconds)
+        self._media_open()
+
+    def _media_open(self) -> None:
+        """The line is open, unless it was lost again before this coroutine ran on."""
         self.lifecycle.signal(Signal.MEDIA_OPEN)
+        if not self.line.up:
+            self._on_lost(None)
 
     async def _greeting_gate(self) -> None:
         """Waits for proof that the caller hears us, but not for ever.
@@ -333,8 +346,11 @@ class Leg:
         try:
             if not await self._unless_over(self._opener.again(self._poll), self._unwanted):
                 raise _GiveUp("media_lost", prompt=True)
-            self.lifecycle.signal(Signal.MEDIA_OPEN)
+            self._media_open()
             result = "restored"
+        except CallOver as over:
+            result = "call_over"
+            raise self._ended(over.status) from None
         except _Over:
             result = "call_over"
             raise
@@ -345,13 +361,13 @@ class Leg:
         """Asks the API how the call stands; the webhooks may have been lost."""
         self._poll_at = self._clock.now() + self._config.poll_seconds
         try:
-            call = await self._unless_over(self._services.provider.get_call(self.facts.id))
-        except ProviderError as error:
+            async with asyncio.timeout(LOOK_LIMIT):
+                call = await self._unless_over(self._services.provider.get_call(self.facts.id))
+        except (ProviderError, TimeoutError) as error:
             _log.debug("the call's status is unknown: %s", error)
             return
         if call.status is not None and call.status.terminal:
-            self.over(call.status.value.lower())
-            raise _Over
+            raise self._ended(call.status.value)
         if call.connected_at is not None and not self._answered.is_set():
             self.connected()
 
@@ -378,7 +394,7 @@ class Leg:
         """Hangs up, closes media, ends the bot; runs to its end even when all is refused."""
         try:
             if not self._over.done() and self.lifecycle.state is not State.ENDED:
-                if prompt:
+                if prompt and self._config.fallback_prompt_url:
                     await self._fallback_prompt()
                 await self._terminate()
         finally:
@@ -393,19 +409,18 @@ class Leg:
     async def _fallback_prompt(self) -> None:
         """``/play`` of the operator's canned prompt.
 
-        The bot has nothing more to say, so the prompt is the later owner of the call's
-        outbound audio; there is no event at its end, so its length is configured.
+        To the bot the call is over, so that the prompt is the only owner of the outbound
+        audio; there is no event at its end, so its length is configured.
         """
-        url = self._config.fallback_prompt_url
-        if not url:
-            return
+        self.feed.close(self.reason or "unknown")
         self.line.session.stop_all(self._clock.now())
+        url = self._config.fallback_prompt_url
         try:
             await self._unless_over(self._services.provider.play(self.facts.id, url))
             await self._unless_over(asyncio.sleep(self._config.fallback_prompt_seconds))
         except _Over:
             pass
-        except ProviderError as error:
+        except Exception as error:  # whatever it is, the call must still be hung up
             _log.warning("the fallback prompt was not played: %s", error)
 
     async def _terminate(self) -> None:
@@ -421,7 +436,7 @@ class Leg:
                 return
             except _Over:
                 return
-            except ProviderError as error:
+            except Exception as error:  # an open call costs more than an odd error
                 if self._clock.now() > give_up_at:
                     _log.error("the call could not be hung up and is given up: %s", error)
                     return
@@ -439,7 +454,14 @@ class Leg:
             await asyncio.wait({bot}, timeout=self._config.bot_grace_seconds)
         if not bot.done():
             _log.error("the bot does not end; it is abandoned")
+            self._services.abandoned.add(bot)
+            bot.add_done_callback(self._services.abandoned.discard)
             self._services.metrics.bot_errors_total.labels(bot=self.bot_name).inc()
+
+    def _ended(self, reason: str) -> _Over:
+        """Notes that the call is over, for raising."""
+        self.over(reason.lower())
+        return _Over()
 
     async def _unless_over(
         self, work: Coroutine[Any, Any, T], unwanted: asyncio.Future[str] | None = None

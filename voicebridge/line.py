@@ -162,6 +162,7 @@ class Line:
         self._driver.remove(self)
         self.generation += 1
         socket, self._socket = self._socket, None
+        await self.retire()
         if socket is not None:
             await socket.close()
 

@@ -12,6 +12,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from voicebridge.errors import (
+    CallOver,
     FeatureNotSupported,
     MediaError,
     MediaUnavailable,
@@ -34,6 +35,8 @@ NOT_ACTIVE_DELAYS = (0.2, 0.4, 0.8, 1.5, 2.0, 2.0, 2.0)
 #: That refusal has no documented status; these are what it may be.
 _NOT_ACTIVE = (400, 404, 409, 425)
 OPEN_ATTEMPTS = 3
+#: In all, whatever hangs: then the prompt, and the end.
+FIRST_WINDOW = 12.0
 #: For any connector, whatever it promises: a handshake that hangs must not hold a call.
 CONNECT_LIMIT = 3.0
 #: After a loss; within the ten seconds for which one known server keeps the call.
@@ -60,15 +63,22 @@ class Opener:
         """Opens the first socket, in up to three attempts.
 
         Raises:
-            FeatureNotSupported, MediaUrlRefused: no attempt can help.
+            FeatureNotSupported, MediaUrlRefused, CallOver: no attempt can help.
             MediaError, ProviderError: of the last attempt.
         """
+        try:
+            async with asyncio.timeout(FIRST_WINDOW):
+                await self._first()
+        except TimeoutError:
+            raise MediaUnavailable("no media session within the time a caller waits") from None
+
+    async def _first(self) -> None:
         # One stock of patience for all attempts: the caller hears nothing meanwhile.
         patience = iter(NOT_ACTIVE_DELAYS)
         for attempt in range(1, OPEN_ATTEMPTS + 1):
             try:
                 return await self._open(patience)
-            except (FeatureNotSupported, MediaUrlRefused):
+            except (FeatureNotSupported, MediaUrlRefused, CallOver):
                 raise
             except (MediaError, ProviderError) as error:
                 _log.warning("media did not open (attempt %d): %s", attempt, error)
@@ -101,6 +111,8 @@ class Opener:
                 await look()
         try:
             await self._open(())
+        except CallOver:
+            raise
         except (MediaError, ProviderError) as error:
             _log.warning("media did not come back yet: %s", error)
             return False

@@ -91,6 +91,8 @@ class Recordings:
         self._limit = pending_limit
         self._pending = 0
         self._lock = threading.Lock()
+        self._files: set[_File] = set()
+        """Open ones; the writer's."""
         # Unbounded, for the end of a file must always fit; audio is bounded by _pending.
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         try:
@@ -141,12 +143,15 @@ class Recordings:
             self._do(job)
             with self._lock:
                 self._pending -= len(job.stereo)
+        for file in list(self._files):
+            self._end(file)
 
     def _do(self, job: _Job) -> None:
         file = job.file
         try:
             if file.writer is None and not file.failed:
                 file.writer = self._open(self._config.directory / file.name, file.rate)
+                self._files.add(file)
             if file.writer is not None:
                 self._append(file, file.writer, job)
         except Exception as error:
@@ -175,6 +180,7 @@ class Recordings:
     def _end(self, file: _File, *, failed: bool = False) -> None:
         writer, file.writer = file.writer, None
         assert writer is not None
+        self._files.discard(file)
         try:
             writer.close()
         except Exception as error:

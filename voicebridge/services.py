@@ -9,6 +9,8 @@ from voicebridge.core.session import MediaConfig
 from voicebridge.core.watchdog import Limits
 
 if TYPE_CHECKING:
+    import asyncio
+
     from voicebridge.clock import Clock
     from voicebridge.driver import Driver
     from voicebridge.line import MediaConnector
@@ -41,3 +43,5 @@ class Services:
     clock: Clock
     metrics: Metrics
     config: LegConfig
+    abandoned: set[asyncio.Task[bool]] = field(default_factory=set)
+    """Bots that outlive their call and take no cancellation; kept until they end."""

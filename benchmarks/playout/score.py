@@ -8,8 +8,9 @@ and trusts no buffer's figures about itself.
 * Concealed: made-up samples between two stretches of speech, beyond the time for which the
   caller truly sent nothing there.
 * Quality: PESQ-WB of stretches of about 8 s, on the caller's own time line. What was cut by
-  periods is said again, what was stretched is taken out, a pause cut is given back as zeros;
-  audio made up inside speech stays where it was heard.
+  periods is said again, what was stretched is taken out, a pause cut is given back as noise
+  of the caller's room, which also stands where the caller sent nothing; what was trimmed is
+  missing, and audio made up inside speech stays where it was heard.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.playout.policies import Policy
-from benchmarks.playout.traces import FRAME, RATE, STEP, Trace
+from benchmarks.playout.traces import FRAME, RATE, STEP, Trace, room as quiet
 from voicebridge.core.pieces import Kind
+from voicebridge.core.timescale import crossfade
 
 __all__ = ["Run", "Score", "oracle", "play", "score"]
 
@@ -205,6 +207,15 @@ def _quality(run: Run, speech: npt.NDArray[np.bool_]) -> float:
     return float(np.mean(values)) if values else float("nan")
 
 
+def _joined(audio: Pcm, span: Span, period: int) -> Pcm:
+    """A span before which a period was said again, faded into it as in any stretch."""
+    part = audio[span.out : span.out + span.given].copy()
+    size = min(80, part.size, max(0, audio.size - span.out - period))
+    going_on = audio[span.out + period : span.out + period + size].astype(np.float32)
+    part[:size] = np.rint(crossfade(going_on, part[:size].astype(np.float32))).astype(np.int16)
+    return part
+
+
 def _pauses(speech: npt.NDArray[np.bool_]) -> list[int]:
     """Middles of the pauses in the stream."""
     edges = np.flatnonzero(np.diff(speech.astype(np.int8)))
@@ -220,7 +231,7 @@ def _on_time_line(trace: Trace, clean: Pcm, left: int, right: int) -> Pcm:
     for frame in range(left // FRAME + 1, -(-right // FRAME)):
         gap = _gap(trace, frame * FRAME)
         if gap:
-            parts += [clean[at : frame * FRAME], np.zeros(gap, np.int16)]
+            parts += [clean[at : frame * FRAME], quiet(gap)]
             at = frame * FRAME
     parts.append(clean[at:right])
     return np.concatenate(parts)
@@ -250,22 +261,27 @@ def _undo(run: Run, speech: npt.NDArray[np.bool_]) -> tuple[Pcm, npt.NDArray[np.
             room = _gap(trace, span.source) + excess.get(span.source, 0)
             part = heard[:room]
             if part.size < room:
-                part = np.concatenate((part, np.zeros(room - part.size, np.int16)))
+                part = np.concatenate((part, quiet(room - part.size)))
         else:
             if span.kind is Kind.PLAYED:
                 part = audio[span.out : span.out + span.given]
+                before = run.spans[number - 1] if number else span
+                if before.kind is Kind.COMPRESSED and before.out == span.out:
+                    part = _joined(audio, span, before.taken)
             elif span.kind is Kind.COMPRESSED:
                 out = run.spans[number].out
                 part = audio[out : out + span.taken]
                 if part.size < span.taken:
-                    part = np.concatenate((part, np.zeros(span.taken - part.size, np.int16)))
+                    part = np.concatenate((part, quiet(span.taken - part.size)))
+            elif span.kind is Kind.PAUSE_CUT:
+                part = quiet(span.taken)
             else:
                 part = np.zeros(span.taken, np.int16)
             if span.source not in done:
                 room = _gap(trace, span.source)
                 if room:
                     done.add(span.source)
-                    parts.append(np.zeros(room, np.int16))
+                    parts.append(quiet(room))
                     at += room
             starts[span.source : span.source + span.taken] = at + np.arange(span.taken)
         parts.append(part)

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-__all__ = ["FAMILIES", "FRAME", "RATE", "SECONDS", "Trace", "make"]
+__all__ = ["FAMILIES", "FRAME", "RATE", "SECONDS", "Trace", "make", "room"]
 
 Pcm: TypeAlias = npt.NDArray[np.int16]
 Times: TypeAlias = npt.NDArray[np.float64]
@@ -140,6 +140,12 @@ def _with_room(rng: Rng, wave: npt.NDArray[np.float64]) -> tuple[Pcm, Mask]:
     loud = level > -50
     room = rng.standard_normal(wave.size) * 32768 * 10 ** (_ROOM_DB / 20)
     return np.clip(wave + room, -32768, 32767).astype(np.int16), _filled(loud, 15)
+
+
+def room(samples: int) -> Pcm:
+    """The noise of the caller's room, always the same."""
+    noise = np.random.default_rng(1).standard_normal(samples) * 32768 * 10 ** (_ROOM_DB / 20)
+    return np.asarray(noise, np.int16)
 
 
 def _filled(loud: Mask, longest: int) -> Mask:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -105,6 +106,7 @@ def test_a_listener_that_leaves_costs_nothing_any_more() -> None:
         await asyncio.sleep(0.1)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        await events.aclose()  # type: ignore[attr-defined]
         assert call._feed._watchers == []
 
     carry(script, audio=noise(2))
@@ -270,3 +272,21 @@ def test_after_the_end_iterators_are_empty_and_all_else_raises() -> None:
         assert [event async for event in call.events()] == []
 
     carry(script, audio=noise(1), hangup_after=1.0)
+
+
+def test_a_wait_that_was_given_up_does_not_end_the_listening() -> None:
+    """With a generator the next frame after a time-out would look like the end of the call."""
+
+    async def script(call: Call, other: EmulatedCall) -> None:
+        events = call.events()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(events), 0.1)
+        frames = call.audio()
+        await anext(frames)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(anext(frames), 0.001)
+        assert len(await anext(frames)) == 640
+        await call.play(bytes(3_200))
+        assert isinstance(await anext(events), PlaybackFinished)
+
+    carry(script, audio=noise(2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -138,7 +139,7 @@ def test_calls_beyond_the_cap_are_rejected_and_room_is_given_back() -> None:
 
 
 @pytest.mark.parametrize("cancel", ["ringing", "on_accept", "after_accept"])
-def test_a_caller_who_gives_up_meets_no_bot(cancel: str) -> None:
+def test_a_caller_who_gives_up_meets_no_bot(cancel: Any) -> None:
     async def scenario() -> None:
         bot = Waiter()
         behaviour = Behaviour(
@@ -244,7 +245,7 @@ def test_unsigned_events_are_only_hints() -> None:
         bot = Waiter()
         behaviour = Behaviour(webhooks=WebhookBehaviour(signature="off"))
         async with open_world(bot, behaviour, webhook_secret="") as world:
-            forged = {
+            forged: dict[str, object] = {
                 "event": "call.ringing", "callId": "call_forged", "externalCallId": None,
                 "direction": "INBOUND", "status": "RINGING", "from": None, "to": None,
                 "timestamp": "2026-01-01T00:00:00Z",
@@ -303,7 +304,7 @@ def test_an_outbound_call_greets_only_who_answers(late_id: bool) -> None:
 @pytest.mark.parametrize("lost", [(), ("call.connected", "call.ended", "call.missed")])
 @pytest.mark.parametrize("dialled", ["declines", "no_answer", "unreachable"])
 def test_an_outbound_call_that_nobody_takes_ends_by_itself(
-    dialled: str, lost: tuple[str, ...]
+    dialled: Any, lost: tuple[str, ...]
 ) -> None:
     async def scenario() -> None:
         bot = Greeter()

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["BatchStats", "Heard", "HearingBatch", "Listener"]
 
 _RATE: Final = 16_000
+_FRAME: Final = 320
+_FRAME_BYTES: Final = _FRAME * SAMPLE_BYTES
 _WINDOW_BYTES: Final = WINDOW * SAMPLE_BYTES
 
 
@@ -39,6 +41,7 @@ class Heard(NamedTuple):
     probability: float
     """Of speech, by the newest evidence at that instant; 0 where the energy gate is shut."""
     level_dbfs: float
+    """Without rumble; see `voicebridge.core.energy_gate.levels_dbfs`."""
 
 
 @dataclass(slots=True)
@@ -72,19 +75,16 @@ class HearingBatch:
         self,
         vad: Vad,
         gate: EnergyGateSettings | None = EnergyGateSettings(),  # noqa: B008 - frozen
-        frame_ms: int = 20,
     ) -> None:
         self._vad = vad
         self._gate = gate
-        self._frame_ms = frame_ms
-        self._frame_bytes = frame_ms * _RATE // 1000 * SAMPLE_BYTES
         self._due: list[Listener] = []
         """Who has pushed since the last run, in order of arrival."""
         self.stats = BatchStats()
 
     def listen(self) -> Listener:
         """A call begins. Close the listener when it ends."""
-        gate = None if self._gate is None else EnergyGate(self._gate, self._frame_ms)
+        gate = None if self._gate is None else EnergyGate(self._gate)
         replay_ms = 0 if self._gate is None else self._gate.replay_ms
         return Listener(self, self._vad.open(), gate, replay_ms * _RATE // 1000)
 
@@ -108,7 +108,7 @@ class HearingBatch:
 
     def _levels(self, due: list[Listener]) -> list[float]:
         audio = b"".join([frame for listener in due for frame in listener.frames])
-        return levels_dbfs(np.frombuffer(audio, "<i2").reshape(-1, self._frame_bytes // 2))
+        return levels_dbfs(np.frombuffer(audio, "<i2").reshape(-1, _FRAME))
 
     def _ask(self, asking: list[Listener], jobs: list[_Job]) -> None:
         """One pass: at most one window of each call."""
@@ -126,8 +126,8 @@ class HearingBatch:
             listener.answer(job, answer)
 
     def _push(self, listener: Listener, frame: bytes) -> None:
-        if len(frame) != self._frame_bytes:
-            raise ValueError(f"push frames of {self._frame_bytes} bytes")
+        if len(frame) != _FRAME_BYTES:
+            raise ValueError(f"push frames of {_FRAME_BYTES} bytes")
         if not listener.frames:
             self._due.append(listener)
         listener.frames.append(frame)
@@ -189,7 +189,7 @@ class Listener:
         stats.frames += len(levels)
         for index, frame in enumerate(self.frames):
             self._audio += frame
-            self._pending += len(frame) // SAMPLE_BYTES
+            self._pending += _FRAME
             if self._gate is None or self._gate.hear(levels[index]):
                 self._cut_windows(index)
             else:
@@ -214,10 +214,10 @@ class Listener:
 
     def settle(self) -> None:
         """All jobs are answered: frames without an answer of their own repeat the last one."""
-        for frame, level, answer in zip(self.frames, self._levels, self._answers, strict=True):
+        for level, answer in zip(self._levels, self._answers, strict=True):
             if answer is not None:
                 self._last = answer
-            self._position += len(frame) // SAMPLE_BYTES
+            self._position += _FRAME
             self._heard.append(Heard(self._position, self._last, level))
         self.frames.clear()
         self.jobs.clear()

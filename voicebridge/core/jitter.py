@@ -34,6 +34,8 @@ _CLOCK_LOST: Final = 0.150
 _NOTHING: Final = 1.0
 """Milliseconds by which two instants may differ and be the same."""
 _STICKY: Final = 2.0
+_SOFT: Final = 0.06
+"""Speech softer than this share of the voice (-24 dB) may be cut anywhere."""
 _CALM_LINK: Final = 7.5
 
 
@@ -55,13 +57,16 @@ class PlayoutConfig:
     """The same where lateness is more than a hair."""
     stalling_ms: float = 50.0
     """The least that is aimed at on a link that stalls again and again."""
-    slack_ms: float = 6.0
+    join_ms: float = 5.0
+    slack_ms: float = 20.0
+    gentle_alike: float = 0.95
+    brisk_alike: float = 0.9
     """Delay above what is wanted by less than this is left alone."""
     dry_late_ms: float = 5.0
     dry_held_ms: float = 40.0
     """Late by more, and with less than that left, speech is stretched."""
-    gentle_ms: float = 30.0
-    brisk_ms: float = 80.0
+    gentle_ms: float = 60.0
+    brisk_ms: float = 140.0
     arrivals: ArrivalsConfig = ArrivalsConfig()
 
     def __post_init__(self) -> None:
@@ -81,8 +86,8 @@ class PlayoutBuffer:
         self._rate = rate
         self._per_ms = rate / 1000
         self._frame = rate * config.frame_ms // 1000
-        self._join = self._samples(5)
-        self._shortest = self._samples(5)
+        self._join = self._samples(config.join_ms)
+        self._shortest = max(self._join, self._samples(5))
         self._longest = self._samples(20)
         self._kept_pause = self._samples(40)
         self._slack = config.slack_ms
@@ -232,28 +237,50 @@ class PlayoutBuffer:
 
     def _compress(self, parts: list[Wave], error: float) -> int:
         """Cuts periods out of speech; returns how much of the frame it gave."""
-        if error < self.config.gentle_ms:
-            rounds, every, alike = 1, 3, 0.85
-        elif error < self.config.brisk_ms:
-            rounds, every, alike = 1, 2, 0.6
+        config = self.config
+        if error < config.gentle_ms:
+            rounds, every, alike = 1, 3, config.gentle_alike
+        elif error < config.brisk_ms:
+            rounds, every, alike = 1, 2, config.brisk_alike
         else:
-            rounds, every, alike = (2 if error > 250 else 1), 1, -1.0
+            rounds, every, alike = (2 if error > 250 else 1), 1, -1.0 if error > 150 else config.brisk_alike
         if self._rested < every:
             return 0
         given = 0
         for _ in range(rounds):
             room = self._backlog.samples - self._frame
             longest = min(self._longest, int((error + _NOTHING / 2) * self._per_ms), room)
-            if longest < self._shortest or given + self._join > self._frame:
+            if longest < self._shortest:
                 break
-            wave = self._backlog.peek(longest + self._join)
-            joint = joint_ahead(wave, self._join, self._shortest, longest)
-            if joint is None or joint.likeness < alike:
+            place = self._smoothest(longest, self._frame - given - self._join, alike)
+            if place is None:
                 break
-            given += self._jump(parts, joint.lag, Kind.COMPRESSED)
-            error -= joint.lag / self._per_ms
+            before, lag = place
+            if before:
+                parts.append(self._take(before))
+                self._note(Kind.PLAYED, before, before)
+            given += before + self._jump(parts, lag, Kind.COMPRESSED)
+            error -= lag / self._per_ms
             self._rested = 0
         return given
+
+    def _smoothest(self, longest: int, latest: int, alike: float) -> tuple[int, int] | None:
+        """Where in the frame a cut is least heard, and how long it is; None for nowhere."""
+        join = self._join
+        wave = self._backlog.peek(latest + longest + join)
+        soft = self._loudness.voice_level * _SOFT
+        best: tuple[int, int] | None = None
+        least = float("inf")
+        for before in range(0, latest + 1, join):
+            ahead = wave[before : before + longest + join]
+            joint = joint_ahead(ahead, join, self._shortest, longest)
+            if joint is None:
+                break
+            level = float(np.sqrt(ahead[:join].dot(ahead[:join]) / join))
+            roughness = level * (1 - joint.likeness)
+            if roughness < least and (joint.likeness >= alike or level < soft):
+                best, least = (before, joint.lag), roughness
+        return best
 
     def _stretch(self, parts: list[Wave], error: float) -> int:
         """Says a period twice; returns how much of the frame it gave."""

@@ -57,7 +57,12 @@ class AdaptiveLead:
         shortest.append((now, seconds))
         while now - shortest[0][0] > _ROUND_TRIP_LASTS:
             shortest.popleft()
-        self._ask(seconds - shortest[0][1], now)
+        self._ask(seconds - self.shortest_round_trip, now)
+
+    @property
+    def shortest_round_trip(self) -> float:
+        """Of the last minute; what is longer was held up. 0 before the first."""
+        return self._shortest[0][1] if self._shortest else 0.0
 
     def ran_dry(self, seconds: float, now: float) -> None:
         """The far end had nothing to play for so long, though the lead was what it is."""

@@ -38,6 +38,11 @@ class Loudness:
             return 0.0
         return float(10 ** ((self._floor + _FULL_SCALE_DB) / 20))
 
+    @property
+    def voice_level(self) -> float:
+        """RMS of the loudest blocks of late, on the int16 scale."""
+        return float(10 ** ((self._voice + _FULL_SCALE_DB) / 20))
+
     def is_quiet(self, pcm: bytes) -> bool:
         """Takes the next block in."""
         wave = np.frombuffer(pcm, "<i2").astype(np.float32)

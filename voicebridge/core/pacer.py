@@ -10,6 +10,9 @@ plays the next message when it comes; the grid moves by that hole and the hole i
 So no message is skipped, what is sent and not yet played stays at one message plus the lead
 (give or take half a tick), and no more than that leaves at once, however late it is. The
 lead itself is asked for after each message; see ``lead``.
+
+Where the far end has proven to lag (see ``surplus``), silence is not sent until it has
+played what it has; then it is primed anew.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 from voicebridge.core.config import SAMPLE_BYTES, TICK_MS, MediaConfig
 from voicebridge.core.lead import AdaptiveLead
 from voicebridge.core.ledger import Ledger, Piece, Sent
+from voicebridge.core.surplus import Surplus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +48,7 @@ class Pacer:
     """Asks ``source(now, may_wait)`` for each message when it is due.
 
     The source answers None where it wants to wait, and may do so only if ``may_wait``.
+    ``speaks(now)`` is whether what it would answer is more than silence.
     """
 
     def __init__(
@@ -52,10 +57,12 @@ class Pacer:
         stats: SessionStats,
         ledger: Ledger,
         source: Callable[[float, bool], Message | None],
+        speaks: Callable[[float], bool],
     ) -> None:
         self._stats = stats
         self._ledger = ledger
         self._source = source
+        self._speaks = speaks
         self._wire_frame = config.wire_frame_ms / 1000
         self.lead = AdaptiveLead(config)
         self._most = (config.max_lead_ms - config.wire_frame_ms) / 1000
@@ -65,6 +72,9 @@ class Pacer:
         self._at_once = 1 + -(-config.lead_ms // config.wire_frame_ms)
         """So many fill an empty far end; a larger lead is caught up with in later ticks."""
         self._ticked_at = 0.0
+        self._surplus = Surplus(self._wire_frame)
+        self._draining: float | None = None
+        """Until then silence is held back, for the far end has more to play than was meant."""
         self._dry = 0.0
         """For how long the far end had nothing to play before the last message sent."""
         self.open = False
@@ -84,6 +94,8 @@ class Pacer:
         self._waiting = False
         self.until = self._anchored_at = self._free_since = self._ticked_at = now
         self._dry = 0.0
+        self._surplus.clear()
+        self._draining = None
         self.lead.restart()
         self._keep_ahead(self.lead.seconds)
         self._send_due(now)
@@ -113,8 +125,23 @@ class Pacer:
             self._dry = 0.0
         if not self._aligned and now > self._anchored_at:
             self._align(now)
-        if self.until - now <= self._send_at:
+        if self._draining is not None:
+            self._drain_on(self._draining, now)
+        elif self.until - now <= self._send_at:
             self._send_due(now)
+
+    def pinged(self, now: float) -> None:
+        """A ping follows what was sent up to now."""
+        self._surplus.pinged(now, self._stats.frames_sent)
+
+    def answered(self, round_trip: float, now: float) -> None:
+        """A ping was answered after so long."""
+        lead = self.lead
+        lead.round_trip(round_trip, now)
+        if self.open:
+            held_up = round_trip - lead.shortest_round_trip
+            frames_sent = self._stats.frames_sent
+            self._surplus.answered(now - round_trip, held_up, frames_sent, self.until)
 
     def to_send(self) -> list[bytes]:
         """Drains the messages that were due; to be called after each ``opened()`` and tick."""
@@ -160,6 +187,9 @@ class Pacer:
             if message is None:
                 self._waiting = True
                 return
+            if self._surplus.seconds >= self._wire_frame and not message[1]:
+                self._drain()
+                return
             if self._waiting:
                 self._waiting = False
                 self._free_since = now
@@ -173,6 +203,26 @@ class Pacer:
             self._send(message, now, late_ms, dry)
             if (lead := self.lead.step(now)) != self._lead:
                 self._keep_ahead(lead)
+
+    def _drain(self) -> None:
+        """Sends no silence until the far end has played what it has."""
+        self._draining = self.until + self._surplus.seconds
+        self._surplus.seconds = 0.0
+        self._stats.drained += 1
+
+    def _drain_on(self, end: float, now: float) -> None:
+        """Once the far end has nothing left it is primed anew; or when somebody speaks."""
+        if now < end - _INSTANT:
+            if not self._speaks(now):
+                return
+            self._surplus.seconds = end - max(now, self.until)
+        self._draining = None
+        if self.until < now:
+            self.until = self._free_since = now
+        self.lead.restart()
+        self._keep_ahead(self.lead.seconds)
+        if self.until - now <= self._send_at:
+            self._send_due(now)
 
     def _keep_ahead(self, lead: float) -> None:
         """Takes this lead for the next message."""

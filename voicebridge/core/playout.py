@@ -65,8 +65,7 @@ class Playout:
         self._kept = config.sample_rate * (_LONGEST_REWIND_MS + SEARCH_MS) // 1000
 
         self._ledger = Ledger(config)
-        self._pacer = Pacer(config, stats, self._ledger, self._next_message)
-        self.lead = self._pacer.lead
+        self._pacer = Pacer(config, stats, self._ledger, self._next_message, self._speaks)
         self._volume = Volume(config.sample_rate, config.limit_dbfs)
         self._pause: Pause | None = None
         self._open_utterances: dict[int, Utterance] = {}
@@ -179,6 +178,10 @@ class Playout:
             utterance.in_line = True
             self._line.appendleft(utterance)
 
+    def is_open(self, number: int) -> bool:
+        """Whether an utterance is neither finished nor stopped."""
+        return number in self._open_utterances
+
     def ahead_samples(self, number: int) -> int:
         """Queued and not yet sent; 0 of a finished one."""
         utterance = self._find(number)
@@ -246,7 +249,19 @@ class Playout:
             if pause is not None and pause.utterance is utterance:
                 pause.fade_due = True  # what is given back while paused is its fade
 
+    def pinged(self, now: float) -> None:
+        """A ping is sent now, after all that was drained."""
+        self._pacer.pinged(now)
+
+    def answered(self, round_trip: float, now: float) -> None:
+        """A ping was answered after so many seconds."""
+        self._pacer.answered(round_trip, now)
+
     # The line.
+
+    def _speaks(self, now: float) -> bool:
+        """Whether the next message is more than silence."""
+        return self._pause is None and self._speaker(now) is not None
 
     def _speaker(self, now: float) -> Utterance | None:
         """The utterance whose audio is next, if it may start."""

@@ -58,7 +58,11 @@ class MediaSession:
 
         Who asks must send it, and tell ``pong()`` when it is answered.
         """
-        return self._ear.ping_due(self._at(now))
+        now = self._at(now)
+        due = self._ear.ping_due(now)
+        if due:
+            self._playout.pinged(now)
+        return due
 
     def pong(self, now: float, rtt: float | None = None) -> None:
         """A ping sent after the last audio was answered, ``rtt`` seconds after it was sent.
@@ -71,9 +75,12 @@ class MediaSession:
         self._ear.pong(now)
 
     def round_trip(self, seconds: float, now: float) -> None:
-        """Any ping was answered after so long: how even the path is decides how far ahead
-        to send."""
-        self._playout.lead.round_trip(seconds, self._at(now))
+        """Any ping was answered after so long.
+
+        How even the path is decides how far ahead to send, and an answer that comes late
+        proves that the far end ran dry.
+        """
+        self._playout.answered(seconds, self._at(now))
 
     def tick(self, now: float) -> None:
         """Each 20 ms. Then drain ``to_send()``, ``heard()`` and ``events()``."""
@@ -186,6 +193,10 @@ class MediaSession:
     def paused(self) -> bool:
         """Between ``pause()`` and its end."""
         return self._playout.paused
+
+    def is_open(self, utterance: int) -> bool:
+        """Whether it may still be spoken: neither heard to its end nor stopped."""
+        return self._playout.is_open(utterance)
 
     def ahead_ms(self, utterance: int) -> int:
         """How much of an utterance is queued and not yet sent."""

@@ -113,6 +113,8 @@ class SessionStats:
     """Holes inside an utterance because its writer was too slow."""
     resyncs: int = 0
     """Times the far end ran dry because we sent too late; what follows is shifted, not lost."""
+    drained: int = 0
+    """Times silence was held back because the far end lagged behind after a stall."""
     clogged: int = 0
     """Messages that a clogged link gave back."""
     replayed_samples: int = 0

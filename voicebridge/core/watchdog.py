@@ -43,7 +43,9 @@ class Watchdog:
             self._heard_at = now
         if now - self._started >= self._limits.max_call:
             return "max_duration"
-        if self._heard_at is None and now - self._started >= self._limits.deaf:
+        # Who listens to a long greeting says nothing and is not deaf to us.
+        waited = now - max(self._started, spoken_at or 0.0)
+        if self._heard_at is None and waited >= self._limits.deaf:
             return "deaf"
         last = max(self._started, self._heard_at or 0.0, spoken_at or 0.0)
         if now - last >= self._limits.silence:

@@ -39,7 +39,6 @@ class HttpPort:
             interface="asgi3",
             log_config=None,
             access_log=False,
-            log_level="critical",
             lifespan="off",
             ws="none",
             proxy_headers=False,
