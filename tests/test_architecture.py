@@ -21,6 +21,8 @@ LAYERS = [
     {"errors", "clock"},
     {"core"},
     {"mailbox", "driver", "logs", "metrics", "pilotstatus"},
+    {"soundfiles"},
+    {"recording"},
     {"feed", "line", "listening", "call", "provider", "opening"},
     {"sampling", "services"},
     {"leg"},

@@ -258,6 +258,9 @@ class Speech:
     @property
     def cut(self) -> bool:
         """Whether it is over, by interruption or by the call's end: make no more of it."""
+        return self._is_cut()
+
+    def _is_cut(self) -> bool:
         return self._stopped or self._fate.done() or not self._session.is_open(self.utterance)
 
     async def write(self, pcm: bytes, text: str | None = None) -> bool:
@@ -288,7 +291,7 @@ class Speech:
         for start in range(0, len(pcm), second) or (0,):
             if start:
                 await asyncio.sleep(0)  # a long text must cost other calls no tick
-            if self.cut:
+            if self._is_cut():
                 break
             piece = pcm[start : start + second]
             if self._resampler is not None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from voicebridge.call import Bot, Call, CallFacts, Controls
+from voicebridge.core.adapter import WireAdapter
 from voicebridge.core.lifecycle import Command, Lifecycle, Signal, State
 from voicebridge.core.session import MediaSession
 from voicebridge.core.watchdog import Watchdog
@@ -38,6 +39,8 @@ from voicebridge.sampling import MediaSampler
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from voicebridge.core.format import WireFormat
+    from voicebridge.recording import Recording
     from voicebridge.services import Services
 
 T = TypeVar("T")
@@ -126,6 +129,9 @@ class Leg:
             on_lost=self._on_lost,
             on_heard=self._line_up.set,
             on_broken=lambda: self.hang_up("error", within=0.0),
+            adapter=WireAdapter(self._config.media, detect=self._config.detect_format),
+            record=self._record if services.recordings is not None else None,
+            on_format=self._on_format,
         )
         self._opener = Opener(self.line, services, facts.id)
 
@@ -161,6 +167,15 @@ class Leg:
     def _on_lost(self, code: int | None) -> None:
         self.lifecycle.signal(Signal.MEDIA_LOST)
         self._wake.set()
+
+    def _on_format(self, found: WireFormat) -> None:
+        _log.warning("the media server speaks another format than configured: %s", found)
+        self._services.metrics.media_format_changes_total.inc()
+
+    def _record(self, now: float) -> Recording:
+        assert self._services.recordings is not None
+        rate = self._config.media.sample_rate
+        return self._services.recordings.start(self.facts.id, rate, now)
 
     # The walk.
 

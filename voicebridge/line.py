@@ -25,9 +25,12 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from voicebridge.clock import Clock
+    from voicebridge.core.adapter import WireAdapter
+    from voicebridge.core.format import WireFormat
     from voicebridge.core.session import MediaSession
     from voicebridge.driver import Driver
     from voicebridge.feed import Feed
+    from voicebridge.recording import Recording
 
 #: A socket that takes nothing for this long is replaced.
 CLOGGED_LIMIT = 10.0
@@ -92,6 +95,9 @@ class Line:
         on_lost: Callable[[int | None], None],
         on_heard: Callable[[], None],
         on_broken: Callable[[], None],
+        adapter: WireAdapter,
+        record: Callable[[float], Recording] | None = None,
+        on_format: Callable[[WireFormat], None] = lambda _: None,
     ) -> None:
         self.session = session
         self._feed = feed
@@ -100,6 +106,11 @@ class Line:
         self._on_lost = on_lost
         self._on_heard = on_heard
         self._on_broken = on_broken
+        self._adapter = adapter
+        self._record = record
+        self._recording: Recording | None = None
+        self._on_format = on_format
+        self._wire_frame = session.config.wire_frame_ms / 1000
         self._socket: MediaSocket | None = None
         self._retired: MediaSocket | None = None
         self.generation = 0
@@ -145,9 +156,12 @@ class Line:
         self._last_sign = now
         self._answers_pings = False
         self._clogged_at = None
+        self._adapter.opened()
         self.session.opened(now)
         if self._opened_at is None:
             self._opened_at = now
+            if self._record is not None:
+                self._recording = self._record(now)
             self._driver.add(self)
         else:
             self.reconnects += 1
@@ -160,6 +174,8 @@ class Line:
     async def close(self) -> None:
         """Closes the socket for good; nothing is sent or heard afterwards."""
         self._driver.remove(self)
+        if self._recording is not None:
+            self._recording.finish(self._clock.now())
         self.generation += 1
         socket, self._socket = self._socket, None
         await self.retire()
@@ -189,15 +205,21 @@ class Line:
                 socket.ping(_STAMP.pack(now))
             if self._dead(now):
                 self.drop(_CLOSE_ABNORMAL)
-        self._deliver()
+        self._deliver(now)
+        if self._recording is not None:
+            self._recording.tick(now)
 
     def _send(self, socket: MediaSocket, messages: list[bytes], now: float) -> None:
+        play_at = self.session.sent_until - len(messages) * self._wire_frame
         for index, message in enumerate(messages):
-            if not socket.send(message):
+            if not socket.send(self._adapter.say(message)):
                 # Kept in our own queue: audio in the kernel cannot be interrupted.
+                self._adapter.unsay()
                 self.session.unsend(messages[index:])
                 self._clogged_at = self._clogged_at or now
                 return
+            if self._recording is not None:
+                self._recording.sent(play_at + index * self._wire_frame, message)
             if message != self._idle:
                 self.first_audio_at = self.first_audio_at or now
                 self.last_audio_at = now
@@ -215,6 +237,8 @@ class Line:
         now = self._clock.now()
         self._lost_at = now
         self.session.lost(now)
+        if self._recording is not None:
+            self._recording.lost(now)
         self._feed.tell(MediaLost(self.call_ms(now)))
         self._retired = socket
         self._on_lost(code)
@@ -227,10 +251,13 @@ class Line:
                 async with asyncio.timeout(RETIRE_LIMIT):
                     await socket.close()
 
-    def _deliver(self) -> None:
+    def _deliver(self, now: float) -> None:
         frames = self.session.heard()
         if frames:
             self._feed.hear(frames)
+            if self._recording is not None:
+                for frame in frames:
+                    self._recording.heard(now, frame)
         for event in self.session.events():
             self._feed.tell(event)
 
@@ -244,12 +271,15 @@ class Line:
     def take_audio(self, data: bytes) -> None:
         now = self._clock.now()
         self._last_sign = self._last_audio_in = now
+        data, found = self._adapter.hear(data, now)
+        if found is not None:
+            self._on_format(found)
         self._messages += 1
         if self._messages % _PEAK_EVERY == 0:
             self._peak = max(self._peak, peak(data))
         self.session.receive(data, now)
         self._on_heard()
-        self._deliver()
+        self._deliver(now)
 
     def take_pong(self, payload: bytes) -> None:
         now = self._clock.now()
@@ -264,6 +294,10 @@ class Line:
         """Text is never fatal and never answered; its kind is worth a line, its content is not."""
         self.texts += 1
         message = read_text(text)
+        if message.sample_rate is not None:
+            found = self._adapter.announced(message.sample_rate)
+            if found is not None:
+                self._on_format(found)
         if message.audio is not None:
             self.take_audio(message.audio)
         if message.digit is not None:

@@ -143,6 +143,10 @@ class Metrics:
         self.event_loop_lag_seconds = self._histogram(
             "event_loop_lag_seconds", "How late the event loop runs its timers.", _PACING_BUCKETS
         )
+        self.media_format_changes_total = self._counter(
+            "media_format_changes_total",
+            "Calls whose media server spoke another format than configured.",
+        )
         self.media_reconnects_total = self._counter(
             "media_reconnects_total", "Attempts to reopen a media socket in mid-call.", "result"
         )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from voicebridge.line import MediaConnector
     from voicebridge.metrics import Metrics
     from voicebridge.provider import Provider
+    from voicebridge.recording import Recordings
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class LegConfig:
     """When a leg gives up, in seconds; see `voicebridge.settings.CallSettings`."""
 
     media: MediaConfig = field(default_factory=MediaConfig)
+    detect_format: bool = True
     greeting_wait: float = 1.5
     ring_seconds: float = 25.0
     dial_seconds: float = 60.0
@@ -43,5 +45,6 @@ class Services:
     clock: Clock
     metrics: Metrics
     config: LegConfig
+    recordings: Recordings | None = None
     abandoned: set[asyncio.Task[bool]] = field(default_factory=set)
     """Bots that outlive their call and take no cancellation; kept until they end."""

@@ -35,7 +35,7 @@ DEFAULT_TOML = Path("voicebridge.toml")
 #: A host name, an address, or a pattern for all names below one.
 _HOST = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
 
-GROUPS = ("media", "call")
+GROUPS = ("media", "call", "recording")
 
 SignatureMode = Literal["required", "if-present", "off"]
 
@@ -57,6 +57,9 @@ class MediaSettings(BaseModel):
     idle_fill_ms: int = Field(
         90, ge=40, le=1_000, description="without audio before silence or stall is asked"
     )
+    detect_format: bool = Field(
+        True, description="finds out where the server sends another format than `sample_rate`"
+    )
     greeting_wait_ms: int = Field(
         1_500, ge=0, le=10_000, description="after answering, where nothing proves the line is up"
     )
@@ -71,6 +74,18 @@ class MediaSettings(BaseModel):
             preroll_ms=self.preroll_ms,
             idle_fill_ms=self.idle_fill_ms,
         )
+
+
+class RecordingSettings(BaseModel):
+    """Stereo recordings of calls; ``VOICEBRIDGE_RECORDING__...``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dir: str = Field("", description="where recordings go; empty means none")
+    format: Literal["flac", "wav"] = Field("flac", description="of the files")
+    announced: bool = Field(
+        False, description="says that your bot tells callers; without it nothing is recorded"
+    )
 
 
 class CallSettings(BaseModel):
@@ -150,6 +165,7 @@ class Settings(BaseSettings):
     )
     log_format: Literal["console", "json"] = Field("console", description="shape of log lines")
     media: MediaSettings = MediaSettings()  # type: ignore[call-arg]
+    recording: RecordingSettings = RecordingSettings()  # type: ignore[call-arg]
     call: CallSettings = CallSettings()  # type: ignore[call-arg]
 
     @field_validator("api_url")

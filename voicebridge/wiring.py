@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voicebridge.bridge import Bridge, BridgeConfig
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from voicebridge.call import Bot
     from voicebridge.line import MediaConnector
+    from voicebridge.recording import Recordings
     from voicebridge.settings import Settings
 
 #: How often the loop's lag is put into the metrics.
@@ -55,6 +57,7 @@ def leg_config(settings: Settings) -> LegConfig:
     call = settings.call
     return LegConfig(
         media=settings.media.core(),
+        detect_format=settings.media.detect_format,
         greeting_wait=settings.media.greeting_wait_ms / 1000,
         ring_seconds=call.ring_seconds,
         dial_seconds=call.dial_seconds,
@@ -107,6 +110,7 @@ async def open_bridge(
             clock=clock,
             metrics=metrics,
             config=leg_config(settings),
+            recordings=_recordings(settings),
         )
         bridge = Bridge(
             services,
@@ -130,6 +134,21 @@ async def open_bridge(
                 watch.cancel()
             await asyncio.gather(*watches, return_exceptions=True)
             await bridge.close()
+            if services.recordings is not None:
+                # Up to ten seconds of a slow disk: not on the loop that answers webhooks.
+                await asyncio.get_running_loop().run_in_executor(None, services.recordings.close)
+
+
+def _recordings(settings: Settings) -> Recordings | None:
+    """The writer of recordings, where they are wanted; nothing is imported otherwise."""
+    if not settings.recording.dir:
+        return None
+    from voicebridge.recording import RecordingConfig, Recordings
+
+    wanted = settings.recording
+    return Recordings(
+        RecordingConfig(Path(wanted.dir), wanted.format, announced=wanted.announced)
+    )
 
 
 async def _watch_lag(clock: Clock, metrics: Metrics) -> None:

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,8 +31,7 @@ TARGET = Path(__file__).parents[2] / "voicebridge" / "data" / "silero_vad_16k.np
 
 def convert(path: Path) -> dict[str, npt.NDArray[np.float32]]:
     """The arrays of `voicebridge.core.silero.SileroWeights`, by name."""
-    import onnx
-
+    onnx: Any = import_module("onnx")
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != SHA256:
         raise SystemExit(f"{path} is not silero_vad_16k_op15.onnx of silero-vad 6.2.3")
@@ -52,7 +52,7 @@ def convert(path: Path) -> dict[str, npt.NDArray[np.float32]]:
 
 
 def _window(basis: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    window = basis[0]
+    window: npt.NDArray[np.float32] = basis[0]
     angles = 2 * np.pi * np.outer(np.arange(129), np.arange(256)) / 256
     transform = np.concatenate([np.cos(angles), -np.sin(angles)]) * window
     if np.abs(transform - basis).max() > 1e-6:

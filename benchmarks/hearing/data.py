@@ -46,6 +46,8 @@ class Corpus:
 
     speech: dict[int | None, Pcm]
     """By ratio; the same words at the same places each time."""
+    speech_kinds: list[str]
+    """The noise behind each stream."""
     labels: npt.NDArray[np.int8]
     noise: Pcm
     """No voice at all."""
@@ -65,6 +67,7 @@ def load(split: Split) -> Corpus:
     arrays = np.load(path, allow_pickle=False)
     return Corpus(
         {ratio: arrays[f"speech_{ratio}"] for ratio in RATIOS},
+        [_NOISES[index % len(_NOISES)] for index in range(_SPEECH_STREAMS[split])],
         arrays["labels"],
         arrays["noise"],
         arrays["noise_kinds"].tolist(),
@@ -171,7 +174,8 @@ class _Builder:
         kinds = [kind for kind, count in _EVENTS[self.split].items() for _ in range(count)]
         kinds = [kinds[k] for k in self.rng.permutation(len(kinds))]
         per_stream = STREAM // _EVENT_SPACING - 1
-        streams, places = [], []
+        streams: list[Pcm] = []
+        places: list[tuple[int, int, int]] = []
         for first in range(0, len(kinds), per_stream):
             audio = 10 ** (-62 / 20) * sounds.coloured(STREAM, 3, self.rng)
             for slot, kind in enumerate(kinds[first : first + per_stream], 1):
@@ -195,7 +199,7 @@ class _Builder:
             speed = rng.uniform(0.85, 1.2)
             places = np.arange(0, real.size - 1, speed)
             real = np.interp(places, np.arange(real.size), real)
-            return real / np.abs(real).max()
+            return np.asarray(real / np.abs(real).max())
         made = {
             "cough": sounds.cough,
             "breath": sounds.breath,

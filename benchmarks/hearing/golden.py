@@ -10,8 +10,9 @@ ONNX file.
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soundfile
@@ -29,8 +30,7 @@ def reference(
     model: Path, recordings: dict[str, npt.NDArray[np.int16]]
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Probabilities of the whole chunks of each recording, by onnxruntime."""
-    import onnxruntime
-
+    onnxruntime: Any = import_module("onnxruntime")
     session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
     answers = {}
     for name, audio in recordings.items():

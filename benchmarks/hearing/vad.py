@@ -104,6 +104,8 @@ class Verdict:
 
     precision: dict[int | None, float]
     recall: dict[int | None, float]
+    babble_f1: dict[int | None, float]
+    """The same where the noise is eight other people talking; not part of the above."""
     onsets: dict[int | None, Onsets]
     false_per_minute: float
     false_by_kind: dict[str, int]
@@ -115,17 +117,20 @@ class Verdict:
 
     def f1(self, ratio: int | None) -> float:
         """Harmonic mean of precision and recall."""
-        precision, recall = self.precision[ratio], self.recall[ratio]
-        return 2 * precision * recall / max(1e-9, precision + recall)
+        return _f1(self.precision[ratio], self.recall[ratio])
 
 
 def judge(corpus: Corpus, vad: Vad, setup: Setup, threshold: float = 0.5) -> Verdict:
     """Listens to everything. ``threshold`` is that of precision and recall alone."""
-    precision, recall, onsets = {}, {}, {}
+    precision, recall, onsets, babble_f1 = {}, {}, {}, {}
     skipped = {}
+    # Babble is speech, if nobody's in particular: it is scored by itself.
+    babble = np.array([kind == "babble" for kind in corpus.speech_kinds])
     for ratio in RATIOS:
         heard = listen(corpus.speech[ratio], vad, setup)
-        precision[ratio], recall[ratio] = _score(heard.probabilities, corpus.labels, threshold)
+        probabilities, labels = heard.probabilities, corpus.labels
+        precision[ratio], recall[ratio] = _score(probabilities[~babble], labels[~babble], threshold)
+        babble_f1[ratio] = _f1(*_score(probabilities[babble], labels[babble], threshold))
         onsets[ratio] = _onsets(heard, corpus.labels)
         skipped[f"speech {ratio}"] = heard.stats.skipped / heard.stats.frames
     noise = listen(corpus.noise, vad, setup)
@@ -140,6 +145,7 @@ def judge(corpus: Corpus, vad: Vad, setup: Setup, threshold: float = 0.5) -> Ver
     return Verdict(
         precision,
         recall,
+        babble_f1,
         onsets,
         sum(by_kind.values()) / minutes,
         by_kind,
@@ -147,6 +153,10 @@ def judge(corpus: Corpus, vad: Vad, setup: Setup, threshold: float = 0.5) -> Ver
         _triggered(corpus, listen(corpus.events, vad, setup)),
         skipped,
     )
+
+
+def _f1(precision: float, recall: float) -> float:
+    return 2 * precision * recall / max(1e-9, precision + recall)
 
 
 def _score(
@@ -161,10 +171,10 @@ def _score(
     for stream, frame in np.argwhere(change == -1):
         scored[stream, max(0, frame - _EARLY_END) : frame + _LATE_END] = False
     said = probabilities[:, : truth.shape[1]] >= threshold
-    hits = np.count_nonzero(said & truth & scored)
+    hits = int(np.count_nonzero(said & truth & scored))
     return (
-        hits / max(1, np.count_nonzero(said & scored)),
-        hits / max(1, np.count_nonzero(truth & scored)),
+        hits / max(1, int(np.count_nonzero(said & scored))),
+        hits / max(1, int(np.count_nonzero(truth & scored))),
     )
 
 

@@ -17,15 +17,19 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from itertools import pairwise
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.playout.policies import Policy
-from benchmarks.playout.traces import FRAME, RATE, STEP, Trace, room as quiet
+from benchmarks.playout.traces import FRAME, RATE, STEP, Mask, Trace
+from benchmarks.playout.traces import room as quiet
 from voicebridge.core.pieces import Kind
 from voicebridge.core.timescale import crossfade
+
+if TYPE_CHECKING:
+    from benchmarks.playout.policies import Policy
 
 __all__ = ["Run", "Score", "oracle", "play", "score"]
 
@@ -104,7 +108,7 @@ def score(run: Run, *, pesq: bool = True) -> Score:
     speech = np.repeat(trace.speech, RATE // 100)
     minutes = (trace.captured[-1] - trace.captured[0]) / 60
     delays = _delays(run, speech)
-    total = {kind: 0 for kind in Kind}
+    total = dict.fromkeys(Kind, 0)
     for span in run.spans:
         if span.kind in (Kind.TRIMMED, Kind.COMPRESSED):
             total[span.kind] += int(speech[span.source : span.source + span.taken].sum())
@@ -125,7 +129,7 @@ def score(run: Run, *, pesq: bool = True) -> Score:
 def oracle(trace: Trace) -> tuple[float, float]:
     """Mean and p95 of the least delay without any hole, one delay for each utterance."""
     late = (trace.arrived - trace.captured - trace.transit) * 1000
-    speech = trace.speech.reshape(-1, 2).any(axis=1)
+    speech: Mask = np.any(trace.speech.reshape(-1, 2), axis=1)
     delays = []
     edges = np.flatnonzero(np.diff(speech.astype(np.int8))) + 1
     for part in np.split(np.arange(speech.size), edges):
@@ -180,7 +184,7 @@ def _gap(trace: Trace, place: int) -> int:
     frame = place // FRAME
     if place % FRAME or not 0 < frame < trace.captured.size:
         return 0
-    return round((trace.captured[frame] - trace.captured[frame - 1] - STEP) * RATE)
+    return round(float(trace.captured[frame] - trace.captured[frame - 1] - STEP) * RATE)
 
 
 def _quality(run: Run, speech: npt.NDArray[np.bool_]) -> float:
@@ -193,7 +197,7 @@ def _quality(run: Run, speech: npt.NDArray[np.bool_]) -> float:
         if at - marks[-1] >= _SEGMENT * RATE:
             marks.append(at)
     values = []
-    for left, right in zip(marks[:-1], marks[1:], strict=True):
+    for left, right in pairwise(marks):
         heard = undone[starts[left] : starts[right]]
         said = _on_time_line(run.trace, clean, left, right)
         if heard.size < RATE or not speech[left:right].any():
@@ -216,7 +220,7 @@ def _joined(audio: Pcm, span: Span, period: int) -> Pcm:
     return part
 
 
-def _pauses(speech: npt.NDArray[np.bool_]) -> list[int]:
+def _pauses(speech: Mask) -> list[int]:
     """Middles of the pauses in the stream."""
     edges = np.flatnonzero(np.diff(speech.astype(np.int8)))
     starts = [int(e) for e in edges if speech[e]]

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -18,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-__all__ = ["FAMILIES", "FRAME", "RATE", "SECONDS", "Trace", "make", "room"]
+__all__ = ["FAMILIES", "FRAME", "RATE", "SECONDS", "Mask", "Trace", "make", "room"]
 
 Pcm: TypeAlias = npt.NDArray[np.int16]
 Times: TypeAlias = npt.NDArray[np.float64]
@@ -87,7 +88,7 @@ def make(family: str, seed: int, seconds: float = SECONDS) -> Trace:
     for start, length in link.holds:
         held = (came >= start) & (came < start + length)
         came[held] = start + length + 0.004 * np.arange(held.sum()) / max(1, held.sum())
-    arrived = np.maximum.accumulate(came[sent])
+    arrived = np.asarray(np.maximum.accumulate(came[sent]), np.float64)
     per_frame = speech.reshape(count, 2)
     return Trace(
         family, seed, frames[sent], captured[sent], arrived, per_frame[sent].reshape(-1),
@@ -98,7 +99,7 @@ def make(family: str, seed: int, seconds: float = SECONDS) -> Trace:
 def _proofs(arrived: Times, holds: list[tuple[float, float]]) -> tuple[float, ...]:
     """A ping is sent when audio is overdue; its pong is held up like everything else."""
     proofs = []
-    for last, following in zip(arrived[:-1], arrived[1:], strict=True):
+    for last, following in pairwise(arrived):
         pong = last + _PING_AFTER + _ROUND_TRIP
         for start, length in holds:
             if start <= pong < start + length:
@@ -152,7 +153,7 @@ def _filled(loud: Mask, longest: int) -> Mask:
     """Pauses of at most ``longest`` blocks belong to the utterance."""
     out = loud.copy()
     at = np.flatnonzero(loud)
-    for left, right in zip(at[:-1], at[1:], strict=True):
+    for left, right in pairwise(at):
         if right - left <= longest:
             out[left:right] = True
     return out
@@ -211,7 +212,7 @@ def _dtx(rng: Rng, speech: Mask) -> _Link:
     for shift in range(1, 13):
         near[shift:] |= speech[:-shift]
     near[:-2] |= speech[2:]
-    link.sent = near.reshape(-1, 2).any(axis=1)
+    link.sent = np.asarray(np.any(near.reshape(-1, 2), axis=1), np.bool_)
     return link
 
 

@@ -61,4 +61,4 @@ class Recorder:
         for index, (row, window) in enumerate(zip(rows.tolist(), windows, strict=True)):
             kept = keep is None or bool(keep[index])
             (self.kept if kept else self.peeked)[row].append(window.copy())
-        return (windows[:, WINDOW - CHUNK :].max(axis=1) / 32768).astype(np.float32)
+        return np.asarray(windows[:, WINDOW - CHUNK :].max(axis=1) / 32768, np.float32)

@@ -96,8 +96,8 @@ def test_quiet_is_not_shown_to_the_engine_and_the_onset_is_replayed() -> None:
     listener = batch.listen()
     listener.peek = False
     quiet = (np.arange(FRAME * 100) % 7).astype(np.int16)
-    loud = counting(FRAME * 10) // 2 + 3000
-    audio = np.concatenate([quiet, loud])
+    loud = (counting(FRAME * 10) // 2 + 3000) * (-1) ** np.arange(FRAME * 10)
+    audio = np.concatenate([quiet, loud]).astype(np.int16)
     found = []
     for frame in frames_of(audio):
         listener.push(frame)

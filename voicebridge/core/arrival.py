@@ -37,11 +37,12 @@ class ArrivalsConfig:
     quantile: float = 0.965
     usual: float = 0.8
     """The quantile of lateness beyond which trouble is coming."""
-    ample: float = 0.98
+    ample: float = 0.978
     """A delay is given up where it exceeds this quantile, too."""
     memory: int = 1000
     """Blocks after which a share has faded to a third: 20 s."""
     stalls_within: float = 45.0
+    """Seconds: two stalls nearer than this make a stalling link."""
     stall_ms: float = 250.0
     """More lateness than this is a stall and is not counted."""
 

@@ -144,9 +144,7 @@ class Listener:
     The rest is between it and the batch.
     """
 
-    def __init__(
-        self, batch: HearingBatch, row: int, gate: EnergyGate | None, replay: int
-    ) -> None:
+    def __init__(self, batch: HearingBatch, row: int, gate: EnergyGate | None, replay: int) -> None:
         self.peek = True
         """Look at the newest audio besides; wanted until speech is found, wasted after."""
         self.row = row

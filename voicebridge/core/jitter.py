@@ -12,7 +12,7 @@ For whoever listens, only: a recogniser is fed on arrival (see ``ear``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -34,6 +34,19 @@ _CLOCK_LOST: Final = 0.150
 _NOTHING: Final = 1.0
 """Milliseconds by which two instants may differ and be the same."""
 _STICKY: Final = 2.0
+_LEAST_SLACK_MS: Final = 6.0
+_JOIN_MS: Final = 5
+_LONGEST_MS: Final = 20
+"""Of what is cut out, or said twice, at once."""
+_KEPT_PAUSE_MS: Final = 40
+_DRY_LATE_MS: Final = 5.0
+"""Later than usual by more than this, and with less than the next held, speech is stretched."""
+_DRY_HELD_MS: Final = 40
+_ANYHOW_MS: Final = 150.0
+"""This far above, a cut need not be smooth; above the next, there are two in each frame."""
+_RUSH_MS: Final = 250.0
+_LONG_HOLE_MS: Final = 300
+"""After a longer hole audio begins anew."""
 _SOFT: Final = 0.06
 """Speech softer than this share of the voice (-24 dB) may be cut anywhere."""
 _CALM_LINK: Final = 7.5
@@ -41,39 +54,38 @@ _CALM_LINK: Final = 7.5
 
 @dataclass(frozen=True, slots=True)
 class PlayoutConfig:
-    """The numbers of one playout. Times in milliseconds."""
+    """The numbers of one playout. Delays are in milliseconds beyond the fastest arrival."""
 
     sample_rate: int = 16_000
     frame_ms: int = 20
     start_ms: float = 40.0
     min_ms: float = 13.0
-    """The least delay that is aimed at, beyond the fastest arrival."""
-    max_ms: float = 120.0
+    """The least delay that is aimed at, on a link without jitter."""
+    jittery_ms: float = 18.0
+    """The same where lateness is more than a hair."""
+    stalling_ms: float = 46.0
+    """The same on a link that stalls again and again."""
+    max_ms: float = 72.0
+    """The most that is aimed at. Rare lateness beyond it is played late and won back, which
+    costs a listener less than a longer delay all the time."""
     hard_ms: float = 1_500.0
     """More than this is not held: the oldest is trimmed, and counted."""
     trim_to_ms: float = 400.0
     conceal_ms: float = 80.0
-    jittery_ms: float = 18.0
-    """The same where lateness is more than a hair."""
-    stalling_ms: float = 50.0
-    """The least that is aimed at on a link that stalls again and again."""
-    join_ms: float = 5.0
-    slack_ms: float = 20.0
-    gentle_alike: float = 0.95
-    brisk_alike: float = 0.9
-    """Delay above what is wanted by less than this is left alone."""
-    dry_late_ms: float = 5.0
-    dry_held_ms: float = 40.0
-    """Late by more, and with less than that left, speech is stretched."""
-    gentle_ms: float = 60.0
-    brisk_ms: float = 140.0
-    arrivals: ArrivalsConfig = ArrivalsConfig()
+    """Made-up sound fades to calm within this."""
+    slack: float = 0.2
+    """Delay above what is aimed at by less than this share of it is left alone."""
+    brisk_ms: float = 60.0
+    """Above by more than this, speech is cut every second frame and less smoothly; more than
+    ``haste_ms`` above, in every frame."""
+    haste_ms: float = 140.0
+    arrivals: ArrivalsConfig = field(default_factory=ArrivalsConfig)
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_ms <= self.start_ms <= self.max_ms < self.trim_to_ms < self.hard_ms:
-            raise ConfigError("a playout needs min <= start <= max < trim_to < hard")
+            raise ConfigError("set min_ms <= start_ms <= max_ms < trim_to_ms < hard_ms")
         if self.sample_rate * self.frame_ms % 1000:
-            raise ConfigError("a playout frame must be a whole number of samples")
+            raise ConfigError("set frame_ms so that a frame is a whole number of samples")
 
 
 class PlayoutBuffer:
@@ -86,11 +98,13 @@ class PlayoutBuffer:
         self._rate = rate
         self._per_ms = rate / 1000
         self._frame = rate * config.frame_ms // 1000
-        self._join = self._samples(config.join_ms)
-        self._shortest = max(self._join, self._samples(5))
-        self._longest = self._samples(20)
-        self._kept_pause = self._samples(40)
-        self._slack = config.slack_ms
+        self._join = self._samples(_JOIN_MS)
+        self._shortest = self._join
+        self._longest = self._samples(_LONGEST_MS)
+        self._kept_pause = self._samples(_KEPT_PAUSE_MS)
+        self._dry = self._samples(_DRY_HELD_MS)
+        self._slack = _LEAST_SLACK_MS
+        """Delay above what is aimed at that is left alone."""
         self._step = config.frame_ms / 1000
         self._loudness = Loudness()
         self._backlog = Backlog(self._frame, self._loudness)
@@ -160,11 +174,7 @@ class PlayoutBuffer:
             self._pieces = []
             return self._finish(self._made_up(self._frame, []))
         error = self._error_ms(clock)
-        if (
-            not self._hole
-            and -_NOTHING < error < self._slack
-            and held >= self._frame + self._samples(self.config.dry_held_ms)
-        ):
+        if not self._hole and -_NOTHING < error < self._slack and held >= self._frame + self._dry:
             return self._play_plain()
         self._pieces = []
         return self._finish(self._compose(error, clock))
@@ -190,15 +200,14 @@ class PlayoutBuffer:
         """The delay of the next sample beyond the fastest arrival; 0 while there is none."""
         if self._clock is None or self._arrivals.base is None or not self._backlog.samples:
             return 0.0
-        return self._error_ms(self._clock + self._step) + self.target_ms
+        return self._delay_ms(self._clock + self._step, self._arrivals.base)
 
     # -- steering ---------------------------------------------------------------------------
 
     def _compose(self, error: float, clock: float) -> list[Wave]:
         parts: list[Wave] = []
         need = self._frame
-        if self._waiting:
-            self._waiting = False
+        self._waiting = False
         if self._hole:
             self._hole = False
             need -= self._resume(parts, need)
@@ -208,7 +217,7 @@ class PlayoutBuffer:
             need -= self._stretch(parts, error)
         self._rested += 1
         rest = min(need, self._backlog.samples)
-        self._note_pause(rest)
+        self._note_pause()
         parts.append(self._take(rest))
         if rest:
             self._note(Kind.PLAYED, rest, rest)
@@ -237,13 +246,13 @@ class PlayoutBuffer:
 
     def _compress(self, parts: list[Wave], error: float) -> int:
         """Cuts periods out of speech; returns how much of the frame it gave."""
-        config = self.config
-        if error < config.gentle_ms:
-            rounds, every, alike = 1, 3, config.gentle_alike
-        elif error < config.brisk_ms:
-            rounds, every, alike = 1, 2, config.brisk_alike
+        rounds = 2 if error > _RUSH_MS else 1
+        if error < self.config.brisk_ms:
+            every, alike = 3, 0.95
+        elif error < self.config.haste_ms:
+            every, alike = 2, 0.9
         else:
-            rounds, every, alike = (2 if error > 250 else 1), 1, -1.0 if error > 150 else config.brisk_alike
+            every, alike = 1, 0.9 if error < _ANYHOW_MS else -1.0
         if self._rested < every:
             return 0
         given = 0
@@ -295,7 +304,7 @@ class PlayoutBuffer:
         longest = min(self._longest, max(self._shortest, longest))
         past = np.frombuffer(self._past, "<i2").astype(np.float32)
         joint = joint_behind(past, head, self._shortest, longest)
-        if joint is None or joint.likeness < (0.3 if urgent else 0.6) and not quiet:
+        if joint is None or (not quiet and joint.likeness < (0.3 if urgent else 0.6)):
             return 0
         again = past[past.size - joint.lag :].copy()
         again[: self._join] = crossfade(head, again[: self._join])
@@ -321,7 +330,7 @@ class PlayoutBuffer:
             past = np.frombuffer(self._past, "<i2").astype(np.float32)
             self._concealer.begin(np.concatenate([past, *parts])[-past.size :])
         self._hole_frames += 1
-        if self._hole_frames * self.config.frame_ms > 300 and not self._backlog.samples:
+        if self._hole_frames * self.config.frame_ms > _LONG_HOLE_MS and not self._backlog.samples:
             self._begin_anew()
         voiced = min(count, self._concealer.voiced_left)
         parts.append(self._concealer.take(count, self._loudness.noise_level))
@@ -356,13 +365,13 @@ class PlayoutBuffer:
 
     def _drying(self, clock: float) -> bool:
         """Audio is late, and little of it is left."""
-        if self._backlog.samples >= self._frame + self._samples(self.config.dry_held_ms):
+        if self._backlog.samples >= self._frame + self._dry:
             return False
         base = self._arrivals.base
         if base is None:
             return False
         due = base + (self._backlog.tail + self._frame) / self._rate
-        return (clock - due) * 1000 > self.config.dry_late_ms + self._arrivals.usual_ms
+        return (clock - due) * 1000 > _DRY_LATE_MS + self._arrivals.usual_ms
 
     def _error_ms(self, clock: float) -> float:
         """The delay of the next sample, less what is wanted.
@@ -385,7 +394,11 @@ class PlayoutBuffer:
         while goal - block >= ample:
             goal -= block
         self._goal = goal
-        return elapsed - (self._backlog.head + self._frame) / self._per_ms - goal
+        self._slack = max(_LEAST_SLACK_MS, self.config.slack * goal)
+        return self._delay_ms(clock, base) - goal
+
+    def _delay_ms(self, clock: float, base: float) -> float:
+        return (clock - base) * 1000 - (self._backlog.head + self._frame) / self._per_ms
 
     def _follow(self, now: float) -> float:
         """The listener's own grid, freed of the jitter of its pulls."""
@@ -403,7 +416,7 @@ class PlayoutBuffer:
 
     def _play_plain(self) -> bytes:
         pcm = self._backlog.take(self._frame)
-        self._note_pause(0)
+        self._note_pause()
         self._rested += 1
         self._pieces = self._plain
         stats = self.stats
@@ -412,7 +425,7 @@ class PlayoutBuffer:
         self._past = (self._past + pcm)[-len(self._past) :]
         return pcm
 
-    def _note_pause(self, coming: int) -> None:
+    def _note_pause(self) -> None:
         if self._backlog.quiet_ahead(1):
             self._paused += self._frame
         else:

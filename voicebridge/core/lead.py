@@ -83,7 +83,9 @@ class AdaptiveLead:
         if target > self.seconds + _SLACK:
             self.seconds = min(target, self.seconds + _TICK)
             self._stepped_down_at = now
-        elif target < self.seconds - _SLACK and now - self._stepped_down_at >= _STEP_DOWN_EVERY:
+        elif target >= self.seconds - _SLACK:
+            self.seconds = target
+        elif now - self._stepped_down_at >= _STEP_DOWN_EVERY:
             self.seconds = max(target, self.seconds - _TICK)
             self._stepped_down_at = now
         return self.seconds

@@ -140,8 +140,9 @@ class Pacer:
         lead.round_trip(round_trip, now)
         if self.open:
             held_up = round_trip - lead.shortest_round_trip
+            until = self.until if self._draining is None else self._draining
             frames_sent = self._stats.frames_sent
-            self._surplus.answered(now - round_trip, held_up, frames_sent, self.until)
+            self._surplus.answered(now - round_trip, held_up, frames_sent, until)
 
     def to_send(self) -> list[bytes]:
         """Drains the messages that were due; to be called after each ``opened()`` and tick."""
@@ -199,6 +200,7 @@ class Pacer:
                 dry = self._dry = now - self.until
                 self._stats.resyncs += 1
                 self.until = self._free_since = now
+                self._surplus.seconds = max(0.0, self._surplus.seconds - dry)
                 self.lead.restart()
             self._send(message, now, late_ms, dry)
             if (lead := self.lead.step(now)) != self._lead:

@@ -66,6 +66,7 @@ class Playout:
 
         self._ledger = Ledger(config)
         self._pacer = Pacer(config, stats, self._ledger, self._next_message, self._speaks)
+        self.pinged, self.answered = self._pacer.pinged, self._pacer.answered
         self._volume = Volume(config.sample_rate, config.limit_dbfs)
         self._pause: Pause | None = None
         self._open_utterances: dict[int, Utterance] = {}
@@ -161,22 +162,25 @@ class Playout:
     def resume(self, rewind: int) -> None:
         """Goes on ``rewind`` samples before the pause, or near that, between two words."""
         pause, self._pause = self._pause, None
+        utterance = None if pause is None else pause.utterance
         # A fade that was never sent interrupted nothing.
-        if pause is None or pause.utterance is None or pause.fade_due:
-            return
-        utterance = pause.utterance
-        if utterance.reported:
+        if pause is None or utterance is None or utterance.reported or pause.fade_due:
             return
         faded = max(0, utterance.sent - pause.position)
         past = utterance.past(self._kept)
         past = past[: len(past) - faded * SAMPLE_BYTES]
         rewind = min(rewind, self._rate * _LONGEST_REWIND_MS // 1000)
-        again = utterance.rewind(faded + rewound_samples(past, rewind, self._rate))
-        self._stats.rewound_samples += again
+        rewind = rewound_samples(past, rewind, self._rate)
+        self._stats.rewound_samples += utterance.rewind(faded + rewind)
         utterance.fade_in = True
         if not utterance.in_line:
             utterance.in_line = True
             self._line.appendleft(utterance)
+
+    @property
+    def sent_until(self) -> float:
+        """When the far end has played all that was sent."""
+        return self._pacer.until
 
     def is_open(self, number: int) -> bool:
         """Whether an utterance is neither finished nor stopped."""
@@ -248,14 +252,6 @@ class Playout:
         for utterance in self._give_back(self._pacer.unsend(count)):
             if pause is not None and pause.utterance is utterance:
                 pause.fade_due = True  # what is given back while paused is its fade
-
-    def pinged(self, now: float) -> None:
-        """A ping is sent now, after all that was drained."""
-        self._pacer.pinged(now)
-
-    def answered(self, round_trip: float, now: float) -> None:
-        """A ping was answered after so many seconds."""
-        self._pacer.answered(round_trip, now)
 
     # The line.
 

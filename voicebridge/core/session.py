@@ -95,6 +95,11 @@ class MediaSession:
         """
         return self._playout.to_send()
 
+    @property
+    def sent_until(self) -> float:
+        """The instant by which the far end has played all that was drained by ``to_send()``."""
+        return self._playout.sent_until
+
     def unsend(self, messages: list[bytes]) -> None:
         """The last ``messages`` of ``to_send()`` did not go out; they are cut anew when due.
 

@@ -24,7 +24,7 @@ __all__ = ["SpeechBegan", "SpeechEnded", "SpeechGate", "SpeechGateSettings"]
 class SpeechGateSettings:
     """Thresholds of the probability, and lengths of call time."""
 
-    start: float = 0.5
+    start: float = 0.6
     """As much is needed to begin ..."""
     end: float = 0.35
     """... and as much to go on."""

@@ -16,7 +16,8 @@ from typing import Final
 __all__ = ["Surplus"]
 
 _PINGS_KEPT: Final = 8
-_SAME: Final = 0.001
+_SAME: Final = 0.030
+"""Pings are further apart, and an answer is told up to a tick after it came."""
 _MOST: Final = 1.0
 """More than any stall leaves that a call survives; a bound on what an error could cost."""
 

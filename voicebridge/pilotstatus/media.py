@@ -121,7 +121,6 @@ class MediaDialer:
                     target.host,
                     target.port,
                     ssl=self._ssl_context if target.secure else None,
-                    happy_eyeballs_delay=0.25,  # a dead IPv6 route must not use up the time
                 )
                 return await socket.opened
         except OSError as error:  # TimeoutError is one
