@@ -1,6 +1,6 @@
 """What a caller hears of our pacing, behind networks of five kinds and four kinds of server.
 
-    python -m benchmarks.outbound [--minutes 10]
+    python -m benchmarks.outbound [--minutes 5]
 
 The real media session runs in virtual time over a model of TCP (in order, nothing lost,
 stalls followed by their backlog, acknowledgements that come back a round trip later) to a
@@ -347,7 +347,7 @@ def show_stalls() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=10.0, help="of speech, each combination")
+    parser.add_argument("--minutes", type=float, default=5.0, help="of speech, each combination")
     parser.add_argument("--stops", type=int, default=200)
     options = parser.parse_args()
     show_holes(options.minutes)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from voicebridge.call import Bot, Call, CallFacts, Controls
@@ -35,6 +34,7 @@ from voicebridge.feed import Feed
 from voicebridge.line import Line
 from voicebridge.opening import Opener
 from voicebridge.sampling import MediaSampler
+from voicebridge.services import LegTimes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -55,17 +55,6 @@ DIAL_POLL = 1.0
 LOOK_LIMIT = 2.0
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class LegTimes:
-    """Instants on the monotonic clock, None where they did not come."""
-
-    signalled: float
-    accept_sent: float | None = None
-    accepted: float | None = None
-    media_open: float | None = None
-    ended: float | None = None
 
 
 class _Over(Exception):

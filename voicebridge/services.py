@@ -48,3 +48,14 @@ class Services:
     recordings: Recordings | None = None
     abandoned: set[asyncio.Task[bool]] = field(default_factory=set)
     """Bots that outlive their call and take no cancellation; kept until they end."""
+
+
+@dataclass(slots=True)
+class LegTimes:
+    """Instants on the monotonic clock, None where they did not come."""
+
+    signalled: float
+    accept_sent: float | None = None
+    accepted: float | None = None
+    media_open: float | None = None
+    ended: float | None = None

@@ -146,9 +146,7 @@ def _recordings(settings: Settings) -> Recordings | None:
     from voicebridge.recording import RecordingConfig, Recordings
 
     wanted = settings.recording
-    return Recordings(
-        RecordingConfig(Path(wanted.dir), wanted.format, announced=wanted.announced)
-    )
+    return Recordings(RecordingConfig(Path(wanted.dir), wanted.format, announced=wanted.announced))
 
 
 async def _watch_lag(clock: Clock, metrics: Metrics) -> None:

@@ -77,7 +77,10 @@ def _head(corpus: Corpus, split: Split) -> None:
         f"voice, {len(corpus.event_kinds)} coughs, breaths, clicks and key tones"
     )
     ratios = " ".join(f"{'clean' if r is None else f'{r} dB':>8s}" for r in RATIOS)
-    print(f"{'':20s} F1 % {ratios} | onset median/p95 ms, same order | false/min | cough")
+    print(
+        f"{'':20s} F1 % {ratios} | onset median/p95 ms, same order | "
+        "false/min (not music) | coughs made, recorded"
+    )
 
 
 def _row(name: str, corpus: Corpus, vad: Vad, setup: Setup, *, details: bool = False) -> None:
@@ -85,8 +88,9 @@ def _row(name: str, corpus: Corpus, vad: Vad, setup: Setup, *, details: bool = F
     scores = " ".join(f"{100 * verdict.f1(ratio):8.1f}" for ratio in RATIOS)
     onsets = " ".join(f"{o.median:.0f}/{o.p95:.0f}" for o in verdict.onsets.values())
     print(
-        f"{name:25s} {scores} | {onsets} | {verdict.false_per_minute:.2f} | "
-        f"{verdict.triggered['cough']:.1%}",
+        f"{name:25s} {scores} | {onsets} | "
+        f"{verdict.false_per_minute:.2f} ({verdict.false_not_music:.2f}) | "
+        f"{verdict.triggered['cough']:.1%}, {verdict.triggered['recorded cough']:.1%}",
         flush=True,
     )
     if details:

@@ -28,15 +28,15 @@ __all__ = ["RATIOS", "Corpus", "load"]
 RATIOS = (None, 20, 10, 5, 0)
 """Speech over noise in decibels; None is no noise."""
 STREAM = 60 * RATE
-_VERSION = 1
+_VERSION = 2
 _SEEDS: dict[Split, int] = {"dev": 20_261, "eval": 20_262}
 _SPEECH_STREAMS: dict[Split, int] = {"dev": 8, "eval": 16}
-_NOISE_STREAMS: dict[Split, int] = {"dev": 16, "eval": 32}
+_NOISE_STREAMS: dict[Split, int] = {"dev": 21, "eval": 35}
 _EVENTS: dict[Split, dict[str, int]] = {
-    "dev": {"cough": 60, "breath": 30, "click": 30, "key tone": 30},
-    "eval": {"cough": 160, "breath": 80, "click": 80, "key tone": 80},
+    "dev": {"cough": 60, "recorded cough": 20, "breath": 30, "click": 30, "key tone": 30},
+    "eval": {"cough": 120, "recorded cough": 40, "breath": 80, "click": 80, "key tone": 80},
 }
-_NOISES = ("white", "pink", "brown", "hum", "music", "objects", "babble")
+_NOISES = ("white", "pink", "brown", "hum", "hold music", "loops", "objects", "babble")
 _EVENT_SPACING = int(1.8 * RATE)
 
 
@@ -193,7 +193,7 @@ class _Builder:
 
     def _event(self, kind: str) -> Samples:
         rng = self.rng
-        if kind == "cough" and rng.random() < 0.3:
+        if kind == "recorded cough":
             real = self.real_coughs[int(rng.integers(len(self.real_coughs)))]
             # Another size of chest: played a little faster or slower.
             speed = rng.uniform(0.85, 1.2)

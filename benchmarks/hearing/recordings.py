@@ -112,8 +112,8 @@ def noises(root: Path, phone: Telephone, split: Split) -> dict[str, list[Samples
     """Recordings without a voice, by kind; this half's share of the files."""
     share = root / "usr/share"
     kinds = {
-        "music": [
-            *sorted((share / "asterisk/moh").glob("*.g722")),
+        "hold music": sorted((share / "asterisk/moh").glob("*.g722")),
+        "loops": [
             *sorted((share / "scratch/Media/Sounds/Music Loops").glob("*")),
             *sorted((share / "sonic-pi/samples").glob("loop_*.flac")),
         ],

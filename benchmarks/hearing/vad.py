@@ -108,6 +108,8 @@ class Verdict:
     """The same where the noise is eight other people talking; not part of the above."""
     onsets: dict[int | None, Onsets]
     false_per_minute: float
+    false_not_music: float
+    """The same, where the noise is not music."""
     false_by_kind: dict[str, int]
     noise_minutes: float
     triggered: dict[str, float]
@@ -134,7 +136,11 @@ def judge(corpus: Corpus, vad: Vad, setup: Setup, threshold: float = 0.5) -> Ver
         onsets[ratio] = _onsets(heard, corpus.labels)
         skipped[f"speech {ratio}"] = heard.stats.skipped / heard.stats.frames
     noise = listen(corpus.noise, vad, setup)
-    minutes = corpus.noise.size / 16_000 / 60
+    minutes = corpus.noise.size / 960_000
+    music = [kind in ("hold music", "loops") for kind in corpus.noise_kinds]
+    no_music = [
+        len(began) for began, is_music in zip(noise.began, music, strict=True) if not is_music
+    ]
     by_kind = dict.fromkeys(corpus.noise_kinds, 0)
     for kind, began in zip(corpus.noise_kinds, noise.began, strict=True):
         by_kind[kind] += len(began)
@@ -148,6 +154,7 @@ def judge(corpus: Corpus, vad: Vad, setup: Setup, threshold: float = 0.5) -> Ver
         babble_f1,
         onsets,
         sum(by_kind.values()) / minutes,
+        sum(no_music) / (minutes * len(no_music) / len(music)),
         by_kind,
         minutes,
         _triggered(corpus, listen(corpus.events, vad, setup)),

@@ -6,6 +6,7 @@ compared is the policy. Times in seconds, positions in samples of the stream.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import numpy as np
@@ -306,7 +307,7 @@ class BestAdaptive:
         return player.frame()
 
 
-POLICIES = {
+POLICIES: Final[dict[str, Callable[[], Policy]]] = {
     "none (FIFO)": lambda: Fixed(0.0),
     "fixed 60": lambda: Fixed(60.0),
     "fixed 200": lambda: Fixed(200.0),

@@ -80,15 +80,15 @@ def make(family: str, seed: int, seconds: float = SECONDS) -> Trace:
     link = FAMILIES[family](rng, speech)
     count = frames.shape[0]
     sent = np.ones(count, np.bool_) if link.sent is None else link.sent
-    captured = (np.arange(count) + 1) * STEP
+    captured: Times = (np.arange(count, dtype=np.float64) + 1) * STEP
     left = captured.copy()
     if link.clump > 1:
         left = captured[np.minimum((np.arange(count) // link.clump + 1) * link.clump, count) - 1]
-    came = left + _TRANSIT + link.jitter
+    came: Times = left + _TRANSIT + link.jitter
     for start, length in link.holds:
         held = (came >= start) & (came < start + length)
         came[held] = start + length + 0.004 * np.arange(held.sum()) / max(1, held.sum())
-    arrived = np.asarray(np.maximum.accumulate(came[sent]), np.float64)
+    arrived: Times = np.maximum.accumulate(came[sent])
     per_frame = speech.reshape(count, 2)
     return Trace(
         family, seed, frames[sent], captured[sent], arrived, per_frame[sent].reshape(-1),

@@ -95,7 +95,7 @@ def test_rumble_is_no_level_and_a_voice_is_all_there() -> None:
     assert levels_dbfs(np.full((1, FRAME), 30_000, np.int16))[0] < -55
     assert levels_dbfs(tone(80))[0] < full - 12
     for hertz in (500, 1000, 3000):
-        assert levels_dbfs(tone(hertz))[0] == pytest.approx(full, abs=0.7)
+        assert levels_dbfs(tone(hertz))[0] == pytest.approx(full, abs=1)
 
 
 def test_wind_is_steady_enough() -> None:

@@ -149,4 +149,6 @@ class Arrivals:
         caught_up = (number - first) * self._block / self._rate
         if caught_up < _BACKLOG_SHARE * away + _BACKLOG_WITHIN:
             self._restart(first - 1)
+            if self._stalls and self._stalls[-1] >= since:
+                self._stalls.pop()
         self._doubt = None

@@ -38,12 +38,7 @@ class Concealer:
         self._noise = np.random.default_rng(_NOISE_SEED).standard_normal(rate).astype(np.float32)
         self._noise_at = 0
         self._cycle: Wave = np.zeros(1, np.float32)
-        self._given = 0
-
-    @property
-    def past_samples(self) -> int:
-        """How much of what was played ``begin`` wants to see."""
-        return self._longest + self._template
+        self._given = self._gain.size
 
     @property
     def voiced_left(self) -> int:
@@ -54,10 +49,6 @@ class Concealer:
         """A hole begins after ``past``, the newest samples played."""
         self._given = 0
         self._cycle = self._period(past)
-
-    def hush(self) -> None:
-        """The speaker is known to be silent: from here on, noise only."""
-        self._given = max(self._given, self._gain.size)
 
     def take(self, count: int, noise_level: float) -> Wave:
         """The next ``count`` samples; ``noise_level`` is an RMS on the int16 scale."""

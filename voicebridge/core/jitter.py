@@ -34,6 +34,7 @@ _CLOCK_LOST: Final = 0.150
 _NOTHING: Final = 1.0
 """Milliseconds by which two instants may differ and be the same."""
 _STICKY: Final = 2.0
+"""Milliseconds by which a delay may fall short of what is aimed at."""
 _LEAST_SLACK_MS: Final = 6.0
 _JOIN_MS: Final = 5
 _LONGEST_MS: Final = 20
@@ -61,7 +62,7 @@ class PlayoutConfig:
     start_ms: float = 40.0
     min_ms: float = 13.0
     """The least delay that is aimed at, on a link without jitter."""
-    jittery_ms: float = 18.0
+    jittery_ms: float = 22.0
     """The same where lateness is more than a hair."""
     stalling_ms: float = 46.0
     """The same on a link that stalls again and again."""
@@ -300,7 +301,8 @@ class PlayoutBuffer:
         head = self._backlog.peek(self._join)
         if head.size < self._join:
             return 0
-        longest = self._samples(10) if urgent else int((1 - error) * self._per_ms)
+        # At least a period of any voice, or a small want would never be met.
+        longest = self._samples(10) if urgent else int((12 - error) * self._per_ms)
         longest = min(self._longest, max(self._shortest, longest))
         past = np.frombuffer(self._past, "<i2").astype(np.float32)
         joint = joint_behind(past, head, self._shortest, longest)
@@ -361,7 +363,7 @@ class PlayoutBuffer:
         if held >= target * self._per_ms + self._frame:
             return True
         since = self._waiting_since
-        return since is not None and (clock - since + self._step / 2) * 1000 >= target
+        return since is not None and (clock - since) * 1000 >= target - _STICKY
 
     def _drying(self, clock: float) -> bool:
         """Audio is late, and little of it is left."""
