@@ -229,7 +229,8 @@ def test_a_caller_known_to_be_silent_is_no_late_network() -> None:
         told.pull(now)
     stats = told.buffer.stats
     assert told.buffer.target_ms <= 25
-    assert stats.compressed == stats.trimmed == 0
+    assert stats.trimmed == 0
+    assert stats.compressed <= 0.02 * RATE
 
 
 def test_untold_it_learns_from_the_pace_that_a_gap_was_no_stall() -> None:

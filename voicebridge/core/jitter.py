@@ -39,6 +39,8 @@ _LEAST_SLACK_MS: Final = 6.0
 _JOIN_MS: Final = 5
 _LONGEST_MS: Final = 20
 """Of what is cut out, or said twice, at once."""
+_LONG_PERIOD_MS: Final = 12.5
+"""Of the lowest voice."""
 _KEPT_PAUSE_MS: Final = 40
 _DRY_LATE_MS: Final = 5.0
 """Later than usual by more than this, and with less than the next held, speech is stretched."""
@@ -302,7 +304,9 @@ class PlayoutBuffer:
         if head.size < self._join:
             return 0
         # At least a period of any voice, or a small want would never be met.
-        longest = self._samples(10) if urgent else int((12 - error) * self._per_ms)
+        longest = (
+            self._samples(10) if urgent else int(max(_LONG_PERIOD_MS, 4 - error) * self._per_ms)
+        )
         longest = min(self._longest, max(self._shortest, longest))
         past = np.frombuffer(self._past, "<i2").astype(np.float32)
         joint = joint_behind(past, head, self._shortest, longest)

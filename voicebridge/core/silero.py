@@ -14,6 +14,7 @@ allocated once.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -94,8 +95,11 @@ class SileroVad:
         """See `Vad`. The state of a call is the cell's output and memory."""
         count = len(windows)
         result = np.empty(count, np.float32)
-        for first in range(0, count, _GROUP):
-            group = slice(first, min(first + _GROUP, count))
+        # Groups of one size: a small one at the end would cost as much as a large one.
+        groups = -(-count // _GROUP)
+        ends = [count * number // groups for number in range(groups + 1)]
+        for first, last in pairwise(ends):
+            group = slice(first, last)
             result[group] = self._pass(
                 windows[group], rows[group], None if keep is None else keep[group]
             )
