@@ -6,8 +6,7 @@ compared is the policy. Times in seconds, positions in samples of the stream.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
@@ -18,6 +17,9 @@ from voicebridge.core.jitter import PlayoutBuffer
 from voicebridge.core.loudness import Loudness
 from voicebridge.core.pieces import Kind, Piece
 from voicebridge.core.timescale import Wave, crossfade, joint_ahead, joint_behind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["POLICIES", "Policy"]
 

@@ -68,7 +68,19 @@ class _Job(NamedTuple):
 class HearingBatch:
     """All calls that are listened to. Not thread-safe: the thread that ticks calls it.
 
-    ``gate=None`` leaves the energy gates out: the engine hears everything.
+    ::
+
+        listener = batch.listen()          # a call begins
+        listener.push(frame)               # each 20 ms frame, as it comes
+        batch.run()                        # once per tick, for all calls
+        for heard in listener.take():      # one answer per frame
+            event = speech_gate.hear(heard.probability)
+        listener.peek = not speech_gate.speaking
+        listener.close()                   # the call is over
+
+    A window costs a fifth as much among thirty-two as it does alone, so one run for all calls
+    each 10 to 20 ms is better than one for each slot of a timing wheel. Run it regularly:
+    what is pushed between two runs is kept. ``gate=None`` leaves the energy gates out.
     """
 
     def __init__(

@@ -96,9 +96,9 @@ class SileroVad:
         count = len(windows)
         result = np.empty(count, np.float32)
         # Groups of one size: a small one at the end would cost as much as a large one.
-        groups = -(-count // _GROUP)
+        groups = max(1, -(-count // _GROUP))
         ends = [count * number // groups for number in range(groups + 1)]
-        for first, last in pairwise(ends):
+        for first, last in pairwise(ends) if count else ():
             group = slice(first, last)
             result[group] = self._pass(
                 windows[group], rows[group], None if keep is None else keep[group]
