@@ -170,6 +170,7 @@ class Call:
         self.session.tick(self.now)
         self._flush()
         if self.session.ping_due(self.now):
+            self.session.pinged(self.now)
             self._pongs.append((self.path.answered(self.now), self.now))
         self.session.heard()
 

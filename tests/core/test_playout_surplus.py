@@ -57,6 +57,7 @@ def run(rig: Rig, seconds: float) -> None:
             at, sent = far.pongs.popleft()
             rig.session.pong(rig.now, rtt=at - sent)
         if rig.session.ping_due(rig.now):
+            rig.session.pinged(rig.now)
             far.ping(rig.now)
 
 

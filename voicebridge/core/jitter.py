@@ -304,10 +304,8 @@ class PlayoutBuffer:
         if head.size < self._join:
             return 0
         # At least a period of any voice, or a small want would never be met.
-        longest = (
-            self._samples(10) if urgent else int(max(_LONG_PERIOD_MS, 4 - error) * self._per_ms)
-        )
-        longest = min(self._longest, max(self._shortest, longest))
+        reach = 10 if urgent else max(_LONG_PERIOD_MS, 4 - error)
+        longest = min(self._longest, self._samples(reach))
         past = np.frombuffer(self._past, "<i2").astype(np.float32)
         joint = joint_behind(past, head, self._shortest, longest)
         if joint is None or (not quiet and joint.likeness < (0.3 if urgent else 0.6)):

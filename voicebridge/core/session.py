@@ -58,11 +58,11 @@ class MediaSession:
 
         Who asks must send it, and tell ``pong()`` when it is answered.
         """
-        now = self._at(now)
-        due = self._ear.ping_due(now)
-        if due:
-            self._playout.pinged(now)
-        return due
+        return self._ear.ping_due(self._at(now))
+
+    def pinged(self, now: float) -> None:
+        """A ping leaves now, for whatever reason; `round_trip` tells of its answer."""
+        self._playout.pinged(self._at(now))
 
     def pong(self, now: float, rtt: float | None = None) -> None:
         """A ping sent after the last audio was answered, ``rtt`` seconds after it was sent.

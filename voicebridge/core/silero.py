@@ -33,7 +33,7 @@ _BINS: Final = _FRAME // 2 + 1
 _UNITS: Final = 128
 _REFLECTED: Final = 64
 """Samples mirrored at the end of the window, to fill the last frame."""
-_GROUP: Final = 32
+_GROUP: Final = 48
 """Calls per pass. More gain nothing in the products and fall out of the cache."""
 _FULL_SCALE: Final = np.float32(32768)
 

@@ -47,6 +47,9 @@ class MemorySocket:
         """What a bridge should never send."""
         self._wire.take("text", text.encode())
 
+    def allow(self, messages: int) -> None:
+        """In memory nothing is ever under way."""
+
     def ping(self, payload: bytes) -> None:
         self._wire.take("ping", payload)
 

@@ -142,10 +142,10 @@ def _svg(title: str, lines: dict[str, list[_Point]], holes: list[_Point]) -> str
     for ms in range(0, int(top) + 1, step):
         parts.append(f'<path d="M{_LEFT} {y(ms):.1f}H{_WIDTH - 8}" stroke="#e5e7eb"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{y(ms) + 4:.1f}" text-anchor="end">{ms} ms</text>')
-    for second in range(0, int(end) + 1, 10):
-        parts.append(
-            f'<text x="{x(second):.1f}" y="{floor + 16}" text-anchor="middle">{second} s</text>'
-        )
+    parts += [
+        f'<text x="{x(second):.1f}" y="{floor + 16}" text-anchor="middle">{second} s</text>'
+        for second in range(0, int(end) + 1, 10)
+    ]
     for at, seconds in holes:
         wide = max(0.6, x(seconds) - x(0.0))
         parts.append(

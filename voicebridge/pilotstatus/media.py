@@ -39,9 +39,12 @@ if TYPE_CHECKING:
 __all__ = ["MediaDialer", "MediaListener", "MediaSocket"]
 
 MAX_MESSAGE_BYTES = 2**20
-# What may be under way below us: 8 wire frames, 480 ms. It has to exceed what a healthy
-# path holds unacknowledged (32 kB/s times the round trip: 6.4 kB at 200 ms).
-MAX_IN_FLIGHT_BYTES = 8 * 1928
+MESSAGE_BYTES = 1928
+"""One wire frame with its WebSocket header."""
+# What may be under way below us until the path is known: 8 wire frames, 480 ms. It has to
+# exceed what a healthy path holds unacknowledged (32 kB/s times the round trip: 6.4 kB at
+# 200 ms); once the round trip is known, `allow` makes it as little as that.
+MAX_IN_FLIGHT_BYTES = 8 * MESSAGE_BYTES
 CLOSE_TIMEOUT = 2.0
 PING_INTERVAL = 20.0
 SILENCE_LIMIT = 30.0
@@ -157,6 +160,7 @@ class MediaSocket(asyncio.BufferedProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
         self._ended = self._loop.create_future()  # the listener is to hear no more
+        self._allowed = MAX_IN_FLIGHT_BYTES
         self._lost = self._loop.create_future()  # the transport is gone
         self.opened: asyncio.Future[MediaUnavailable | None] = self._loop.create_future()
         """Done with the handshake: None, or why there is no socket."""
@@ -175,11 +179,20 @@ class MediaSocket(asyncio.BufferedProtocol):
         in_flight = transport.get_write_buffer_size()
         if self._fileno is not None:
             in_flight += unacknowledged(self._fileno())
-        if in_flight > MAX_IN_FLIGHT_BYTES:
+        if in_flight > self._allowed:
             return False
         self._protocol.send_binary(message)
         self._flush()
         return True
+
+    def allow(self, messages: int) -> None:
+        """How many messages may be under way, at most ``MAX_IN_FLIGHT_BYTES`` of them.
+
+        What is under way when the network stalls is beyond recall, and a bot that is
+        interrupted then says it to its end. Half a message is for TLS and lesser frames.
+        """
+        allowed = messages * MESSAGE_BYTES + MESSAGE_BYTES // 2
+        self._allowed = min(allowed, MAX_IN_FLIGHT_BYTES)
 
     def ping(self, payload: bytes) -> None:
         """Send a ping of up to 125 bytes; its answer comes as ``on_pong(payload)``."""
