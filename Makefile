@@ -3,7 +3,7 @@ PYTHON ?= python3
 BOT ?= echo
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .PHONY: help demo test check format bench clean
 

@@ -19,7 +19,7 @@ from voicebridge.errors import ConfigError
 from voicebridge.weights import neural_vad, silero_weights
 
 GOLDEN = Path(__file__).parent / "silero_golden.npz"
-MODEL = "VOICEBRIDGE_SILERO_ONNX"
+MODEL = "SILERO_ONNX"
 """Names the file ``silero_vad_16k_op15.onnx`` of the wheel silero-vad 6.2.3."""
 
 

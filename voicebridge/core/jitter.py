@@ -41,6 +41,7 @@ _LONGEST_MS: Final = 20
 """Of what is cut out, or said twice, at once."""
 _LONG_PERIOD_MS: Final = 12.5
 """Of the lowest voice."""
+_SMALL_MS: Final = 8.0
 _KEPT_PAUSE_MS: Final = 40
 _DRY_LATE_MS: Final = 5.0
 """Later than usual by more than this, and with less than the next held, speech is stretched."""
@@ -303,11 +304,15 @@ class PlayoutBuffer:
         head = self._backlog.peek(self._join)
         if head.size < self._join:
             return 0
-        # At least a period of any voice, or a small want would never be met.
-        reach = 10 if urgent else max(_LONG_PERIOD_MS, 4 - error)
+        # A small want is met at once and in full: with a rest of it left, frames are no
+        # blocks, and the next one has a hole as long as the rest.
+        wanted = 0.0 if urgent else -error
+        small = wanted <= _SMALL_MS
+        reach = max(_LONG_PERIOD_MS, wanted + (10 if small else 4))
         longest = min(self._longest, self._samples(reach))
+        shortest = max(self._shortest, self._samples(wanted) + 1 if small else 0)
         past = np.frombuffer(self._past, "<i2").astype(np.float32)
-        joint = joint_behind(past, head, self._shortest, longest)
+        joint = joint_behind(past, head, shortest, longest)
         if joint is None or (not quiet and joint.likeness < (0.3 if urgent else 0.6)):
             return 0
         again = past[past.size - joint.lag :].copy()

@@ -54,7 +54,7 @@ def _verdict(record: CallRecord, examination: Examination) -> RenderableType:
     length = f"{record.seconds:.1f} s of conversation, {report.frames.sent} messages sent"
     if report.ok:
         good = "Every word came back." if record.expects_echo else "The call went well."
-        return Text.assemble((f" {good} ", "bold green"), (length, "dim"))
-    lines = [Text.assemble((" Something went wrong. ", "bold red"), (length, "dim"))]
+        return Text.assemble((f" ok  {good} ", "bold green"), (length, "dim"))
+    lines = [Text.assemble((" failed  Something went wrong. ", "bold red"), (length, "dim"))]
     lines += [Text(f"  - {problem}", style="red") for problem in report.problems]
     return Group(*lines)
