@@ -51,6 +51,14 @@ def test_it_stays_open_through_a_pause_of_half_a_second() -> None:
     assert not any(opened[126:])
 
 
+def test_a_frame_is_loud_only_while_it_is() -> None:
+    gate = EnergyGate()
+    for _ in range(100):
+        gate.hear(-50.0)
+    assert (gate.hear(-30.0), gate.is_loud) == (True, True)
+    assert (gate.hear(-50.0), gate.is_loud) == (True, False)
+
+
 def test_talking_does_not_lift_the_floor_much() -> None:
     gate = EnergyGate()
     for _ in range(100):

@@ -116,6 +116,24 @@ def test_quiet_is_not_shown_to_the_engine_and_the_onset_is_replayed() -> None:
     assert (tail == replayed[: tail.size]).all()
 
 
+def test_a_frame_before_the_gate_shuts_keeps_the_last_answer() -> None:
+    batch = HearingBatch(Recorder(), EnergyGateSettings(hang_ms=60, replay_ms=0))
+    listener = batch.listen()
+    listener.peek = False
+    silent = bytes(2 * FRAME)
+    loud = (np.full(FRAME, 9_000) * (-1) ** np.arange(FRAME)).astype(np.int16).tobytes()
+    found = []
+    # The window ends with the second frame of the second burst, the gate shuts with the
+    # second frame of the third.
+    for burst in ([silent] * 5, [loud, silent], [silent, silent]):
+        for frame in burst:
+            listener.push(frame)
+        batch.run()
+        found += [heard.probability for heard in listener.take()]
+    answer = pytest.approx(9_000 / 32768)
+    assert found == [0, 0, 0, 0, 0, 0, answer, answer, 0]
+
+
 def test_a_closed_listener_is_heard_no_more_and_gives_its_row_back() -> None:
     vad = Recorder()
     batch = HearingBatch(vad, ALWAYS_OPEN)

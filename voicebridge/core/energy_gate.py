@@ -61,6 +61,11 @@ class EnergyGate:
         return self._left > 0
 
     @property
+    def is_loud(self) -> bool:
+        """The last frame itself rose above the floor: something may be beginning."""
+        return self._left == self._hang
+
+    @property
     def floor_dbfs(self) -> float:
         """The level below which there was nothing lately."""
         return self._lowest if self._floor is None else self._floor

@@ -6,9 +6,10 @@ call takes out one probability per frame, in call time.
 
 Per call: frames pass an energy gate (in quiet the engine is not asked at all). While it is
 open, audio is cut into the engine's windows of 32 ms. Frames and windows do not line up, so
-where ``peek`` is set the newest 32 ms are looked at besides, without being remembered; that
-finds onsets 10 to 20 ms sooner. Windows of one call follow one another; so a batch is
-a few rounds, of the first window of every call, the second of those that have one, and so on.
+where ``peek`` is set and the newest frame is loud, the newest 32 ms are looked at besides,
+without being remembered; that finds onsets 10 to 20 ms sooner. Windows of one call follow
+one another; so a run is a few passes: the first window of every call, then the second of
+those that have one, and so on.
 """
 
 from __future__ import annotations
@@ -208,12 +209,15 @@ class Listener:
             else:
                 # Only as much is kept as will be heard again when the gate opens.
                 self._pending = min(self._pending, self._replay)
-                self._answers[index] = self._last = 0.0
+                self._answers[index] = 0.0
                 stats.skipped += 1
-        if self.peek and self._pending >= _WORTH_A_PEEK and self._answers[-1] is None:
+        if self.peek and self._pending >= _WORTH_A_PEEK and self._may_begin():
             newest = self._audio[-_WINDOW_BYTES:]
             self.jobs.append(_Job(newest, len(self._answers) - 1, keep=False))
         self._audio = self._audio[-(max(self._pending, CHUNK) + CONTEXT) * SAMPLE_BYTES :]
+
+    def _may_begin(self) -> bool:
+        return self._gate is None or self._gate.is_loud
 
     def _cut_windows(self, frame: int) -> None:
         while self._pending >= CHUNK:

@@ -12,25 +12,21 @@ For whoever listens, only: a recogniser is fed on arrival (see ``ear``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
-from voicebridge.core.arrival import Arrivals, ArrivalsConfig
+from voicebridge.core.arrival import Arrivals
 from voicebridge.core.backlog import Backlog
 from voicebridge.core.concealment import Concealer
 from voicebridge.core.config import SAMPLE_BYTES
+from voicebridge.core.listener import PlayoutConfig, PullGrid
 from voicebridge.core.loudness import Loudness
 from voicebridge.core.pieces import Kind, Piece, PlayoutStats
 from voicebridge.core.timescale import Wave, crossfade, joint_ahead, joint_behind
-from voicebridge.errors import ConfigError
 
 __all__ = ["PlayoutBuffer", "PlayoutConfig"]
 
-_CLOCK_GAIN: Final = 0.02
-"""How fast the listener's grid follows the instants it pulls at: late pulls hardly move it."""
-_CLOCK_LOST: Final = 0.150
 _NOTHING: Final = 1.0
 """Milliseconds by which two instants may differ and be the same."""
 _STICKY: Final = 2.0
@@ -41,6 +37,7 @@ _LONGEST_MS: Final = 20
 """Of what is cut out, or said twice, at once."""
 _LONG_PERIOD_MS: Final = 12.5
 """Of the lowest voice."""
+_HAIR_MS: Final = 2
 _SMALL_MS: Final = 8.0
 _KEPT_PAUSE_MS: Final = 40
 _DRY_LATE_MS: Final = 5.0
@@ -54,42 +51,6 @@ _LONG_HOLE_MS: Final = 300
 _SOFT: Final = 0.06
 """Speech softer than this share of the voice (-24 dB) may be cut anywhere."""
 _CALM_LINK: Final = 7.5
-
-
-@dataclass(frozen=True, slots=True)
-class PlayoutConfig:
-    """The numbers of one playout. Delays are in milliseconds beyond the fastest arrival."""
-
-    sample_rate: int = 16_000
-    frame_ms: int = 20
-    start_ms: float = 40.0
-    min_ms: float = 13.0
-    """The least delay that is aimed at, on a link without jitter."""
-    jittery_ms: float = 22.0
-    """The same where lateness is more than a hair."""
-    stalling_ms: float = 46.0
-    """The same on a link that stalls again and again."""
-    max_ms: float = 72.0
-    """The most that is aimed at. Rare lateness beyond it is played late and won back, which
-    costs a listener less than a longer delay all the time."""
-    hard_ms: float = 1_500.0
-    """More than this is not held: the oldest is trimmed, and counted."""
-    trim_to_ms: float = 400.0
-    conceal_ms: float = 80.0
-    """Made-up sound fades to calm within this."""
-    slack: float = 0.2
-    """Delay above what is aimed at by less than this share of it is left alone."""
-    brisk_ms: float = 60.0
-    """Above by more than this, speech is cut every second frame and less smoothly; more than
-    ``haste_ms`` above, in every frame."""
-    haste_ms: float = 140.0
-    arrivals: ArrivalsConfig = field(default_factory=ArrivalsConfig)
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.min_ms <= self.start_ms <= self.max_ms < self.trim_to_ms < self.hard_ms:
-            raise ConfigError("set min_ms <= start_ms <= max_ms < trim_to_ms < hard_ms")
-        if self.sample_rate * self.frame_ms % 1000:
-            raise ConfigError("set frame_ms so that a frame is a whole number of samples")
 
 
 class PlayoutBuffer:
@@ -109,7 +70,6 @@ class PlayoutBuffer:
         self._dry = self._samples(_DRY_HELD_MS)
         self._slack = _LEAST_SLACK_MS
         """Delay above what is aimed at that is left alone."""
-        self._step = config.frame_ms / 1000
         self._loudness = Loudness()
         self._backlog = Backlog(self._frame, self._loudness)
         self._arrivals = Arrivals(config.arrivals, rate, self._frame, config.start_ms)
@@ -121,8 +81,7 @@ class PlayoutBuffer:
         """The newest samples the listener got."""
         self._half = b""
         self._now = float("-inf")
-        self._clock: float | None = None
-        self._put_at = float("-inf")
+        self._grid = PullGrid(config.frame_ms / 1000)
         self._hole = True
         self._hole_frames = 1_000
         self._waiting_since: float | None = None
@@ -152,7 +111,6 @@ class PlayoutBuffer:
             self._arrivals.block(now)
         self.stats.received += len(pcm) // SAMPLE_BYTES
         self.stats.held = self._backlog.samples
-        self._put_at = now
         if self._waiting and self._waiting_since is None:
             self._waiting_since = now
 
@@ -167,7 +125,7 @@ class PlayoutBuffer:
 
     def pull(self, now: float) -> bytes:
         """The next frame, whatever came: exactly ``frame_ms`` of it."""
-        clock = self._follow(self._advance(now))
+        clock = self._grid.follow(self._advance(now))
         held = self._backlog.samples
         self.stats.pulled += self._frame
         if held > self.config.hard_ms * self._per_ms:
@@ -202,9 +160,10 @@ class PlayoutBuffer:
     @property
     def delay_ms(self) -> float:
         """The delay of the next sample beyond the fastest arrival; 0 while there is none."""
-        if self._clock is None or self._arrivals.base is None or not self._backlog.samples:
+        following = self._grid.following
+        if following is None or self._arrivals.base is None or not self._backlog.samples:
             return 0.0
-        return self._delay_ms(self._clock + self._step, self._arrivals.base)
+        return self._delay_ms(following, self._arrivals.base)
 
     # -- steering ---------------------------------------------------------------------------
 
@@ -373,7 +332,9 @@ class PlayoutBuffer:
         return since is not None and (clock - since) * 1000 >= target - _STICKY
 
     def _drying(self, clock: float) -> bool:
-        """Audio is late, and little of it is left."""
+        """Audio is late, and little of it is left; or a hair is missing to a frame."""
+        if 0 < self._frame - self._backlog.samples <= self._samples(_HAIR_MS):
+            return True
         if self._backlog.samples >= self._frame + self._dry:
             return False
         base = self._arrivals.base
@@ -408,14 +369,6 @@ class PlayoutBuffer:
 
     def _delay_ms(self, clock: float, base: float) -> float:
         return (clock - base) * 1000 - (self._backlog.head + self._frame) / self._per_ms
-
-    def _follow(self, now: float) -> float:
-        """The listener's own grid, freed of the jitter of its pulls."""
-        if self._clock is None or abs(now - self._clock - self._step) > _CLOCK_LOST:
-            self._clock = now
-        else:
-            self._clock += self._step + _CLOCK_GAIN * (now - self._clock - self._step)
-        return self._clock
 
     def _advance(self, now: float) -> float:
         self._now = max(self._now, now)
