@@ -38,6 +38,9 @@ _STEADY: Final = 0.5
 _SOUNDING: Final = 256
 _HANGOVER: Final = 0.120
 """After the last sound; phones go on sending for longer than this."""
+_GIVE_UP: Final = 60.0
+"""Seconds of arriving audio; a caller who says nothing may send none for long."""
+_CONTIGUOUS: Final = 0.150
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class FormatDetector:
         self.format = WireFormat(config.sample_rate)
         self.settled = False
         self._announced = False
+        self._arriving = 0.0
         self._watch = ContentWatch()
         self._sounding = Pace(_ENOUGH)
         self._quiet = Pace(_QUIET_ENOUGH)
@@ -104,7 +108,12 @@ class FormatDetector:
         """One binary message of any length; the new format, at most once, from here on."""
         if self.settled or not data:
             return None
-        self._now = now = max(now, self._now)
+        now = max(now, self._now)
+        self._arriving += min(now - self._now, _CONTIGUOUS)
+        self._now = now
+        if self._arriving > _GIVE_UP:
+            self.settled = True  # a minute of audio in which nothing spoke against it
+            return None
         self._watch.feed(data)
         loudness, swapped = self._loudness(data)
         # Quiet audio of the other byte order looks loud in this one, and the reverse.
