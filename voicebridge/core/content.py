@@ -24,8 +24,8 @@ _UNIT: Final = 8
 """Bytes after which every layout begins anew: two float32."""
 _WINDOWS_PER_MESSAGE: Final = 8
 _ENOUGH: Final = 10
-_PATIENCE: Final = 50
-"""Windows looked at before only every second is, every third, and so on: 6 s at 16 kHz."""
+_PATIENCE: Final = 30
+"""Windows looked at before only every second is, every third, and so on: 4 s at 16 kHz."""
 _AGREEMENT: Final = 0.9
 _VARIED: Final = 2.0
 """The loudest window that counted against the quietest: 6 dB."""
@@ -66,6 +66,8 @@ class ContentWatch:
     """Gathers evidence until ``verdict`` is there. Feed it every byte since the socket opened."""
 
     def __init__(self) -> None:
+        self.verdict: Content | None = None
+        """The layout that nearly all windows agree upon, once there are enough."""
         self._votes: Counter[Content] = Counter()
         self._quietest = float("inf")
         self._loudest = 0.0
@@ -91,9 +93,7 @@ class ContentWatch:
                 self._look(bytes(pending[index * _WINDOW : (index + 1) * _WINDOW]))
         del pending[: whole * _WINDOW]
 
-    @property
-    def verdict(self) -> Content | None:
-        """The layout that nearly all windows agree upon, once there are enough."""
+    def _judge(self) -> Content | None:
         total = self._votes.total()
         if total < _ENOUGH or self._loudest < _VARIED * self._quietest:
             return None
@@ -107,6 +107,7 @@ class ContentWatch:
             self._votes[content] += 1
             self._loudest = max(self._loudest, level)
             self._quietest = min(self._quietest, level)
+            self.verdict = self._judge()
 
 
 def read_window(window: bytes) -> Content | None:

@@ -159,7 +159,8 @@ class FormatDetector:
         """Peaks, read as PCM16 little-endian and big-endian."""
         data = self._half + data
         self._half = data[len(data) & ~1 :]
-        samples = np.frombuffer(data, "<i2", count=len(data) // 2)
+        # One sample in four tells how loud it is.
+        samples = np.frombuffer(data, "<i2", count=len(data) // 2)[::4]
         return peak(samples.tobytes()), peak(samples.byteswap().tobytes())
 
 
