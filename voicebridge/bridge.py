@@ -168,6 +168,11 @@ class Bridge:
             self._idle.set()
         self._services.metrics.calls_active.set(self.active)
 
+    @property
+    def abandoned(self) -> int:
+        """Bots that outlive their call because they take no cancellation."""
+        return len(self._services.abandoned)
+
     def drain(self) -> None:
         """Takes no new calls from now on; live ones go on."""
         self.draining = True
@@ -310,7 +315,8 @@ class Bridge:
             if look and not await self._rings(ids):
                 return
             await self._services.provider.reject(ids[-1])
-            _log.info("call rejected: no room", extra={"active": self.active})
+            why = "draining" if self.draining else "no room"
+            _log.info("call rejected: %s", why, extra={"active": self.active})
             self._services.metrics.calls_total.labels(direction="inbound", result="rejected").inc()
         except ProviderError as error:
             _log.warning("a call beyond the cap could not be rejected: %s", error)

@@ -180,6 +180,8 @@ class Call:
             AudioError: the file holds no audio, or bytes are odd in number.
         """
         self._must_be_up()
+        if text is not None and not isinstance(text, str):
+            raise TypeError("text is what is being said, a str")
         if isinstance(source, str | Path):
             pcm = await asyncio.get_running_loop().run_in_executor(
                 None, _read_audio, Path(source), self.sample_rate

@@ -1,8 +1,9 @@
 """One timer for all calls: a timing wheel that ticks every session each 20 ms.
 
-Calls are spread over the twenty 1 ms slots of a turn, a few to a slot. At 400 calls that costs half the
-CPU of a timer per call, and the slots keep the calls from queueing behind one another
-as they do when all tick in the same instant (p99 lateness 1 to 2 ms against 7 to 8).
+Calls are spread over the twenty 1 ms slots of a turn, a few to a slot. At 400 calls that
+costs half the CPU of a timer per call, and the slots keep the calls from queueing behind
+one another as they do when all tick in the same instant (p99 lateness 1 to 2 ms against 7
+to 8).
 The grid is absolute: a late wake-up delays one tick and shifts nothing after it.
 """
 

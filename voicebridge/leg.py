@@ -346,20 +346,24 @@ class Leg:
 
     async def _reconnect(self) -> None:
         """Media again for a call that is still up; the bot and its queue stay as they are."""
-        result = "gave_up"
+        reconnects = self._services.metrics.media_reconnects_total
         try:
-            if not await self._unless_over(self._opener.again(self._poll), self._unwanted):
-                raise _GiveUp("media_lost", prompt=True)
-            self._media_open()
-            result = "restored"
+            back = await self._unless_over(self._opener.again(self._look), self._unwanted)
         except CallOver as over:
-            result = "call_over"
             raise self._ended(over.status) from None
         except _Over:
-            result = "call_over"
+            if self.line.told_lost:  # and not its normal end
+                reconnects.labels(result="call_over").inc()
             raise
-        finally:
-            self._services.metrics.media_reconnects_total.labels(result=result).inc()
+        reconnects.labels(result="restored" if back else "gave_up").inc()
+        if not back:
+            raise _GiveUp("media_lost", prompt=True)
+        self._media_open()
+
+    async def _look(self) -> None:
+        """At the call, before media is opened again: at its normal end the socket goes first."""
+        await self._poll()
+        self.line.tell_lost()
 
     async def _poll(self) -> None:
         """Asks the API how the call stands; the webhooks may have been lost."""
@@ -396,6 +400,8 @@ class Leg:
 
     async def _finish(self, prompt: bool) -> None:
         """Hangs up, closes media, ends the bot; runs to its end even when all is refused."""
+        # To the bot it is over now: what follows may take the provider a minute.
+        self.feed.close(self.reason or "unknown")
         try:
             if not self._over.done() and self.lifecycle.state is not State.ENDED:
                 if prompt and self._config.fallback_prompt_url:
@@ -404,7 +410,6 @@ class Leg:
         finally:
             self.lifecycle.signal(Signal.OVER)
             self.times.ended = self._clock.now()
-            self.feed.close(self.reason or "unknown")
             try:
                 await self.line.close()
             finally:
@@ -416,7 +421,6 @@ class Leg:
         To the bot the call is over, so that the prompt is the only owner of the outbound
         audio; there is no event at its end, so its length is configured.
         """
-        self.feed.close(self.reason or "unknown")
         self.line.session.stop_all(self._clock.now())
         url = self._config.fallback_prompt_url
         try:

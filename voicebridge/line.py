@@ -136,6 +136,7 @@ class Line:
         self.generation = 0
         self._opened_at: float | None = None
         self._lost_at: float | None = None
+        self.told_lost = False
         self._clogged_at: float | None = None
         self._last_sign = 0.0
         self._last_audio_in = 0.0
@@ -187,6 +188,8 @@ class Line:
             self._driver.add(self)
         else:
             self.reconnects += 1
+            self.tell_lost()
+            self.told_lost = False
             gap_ms = round((now - (self._lost_at or now)) * 1000)
             self._feed.tell(MediaRestored(self.call_ms(now), gap_ms))
         self._round_trips.clear()
@@ -267,9 +270,14 @@ class Line:
         self.session.lost(now)
         if self._recording is not None:
             self._recording.lost(now)
-        self._feed.tell(MediaLost(self.call_ms(now)))
         self._retired = socket
         self._on_lost(code)
+
+    def tell_lost(self) -> None:
+        """Tells the bot, once per loss; the leg knows whether it is one or the call's end."""
+        if self._lost_at is not None and not self.told_lost:
+            self.told_lost = True
+            self._feed.tell(MediaLost(self.call_ms(self._lost_at)))
 
     async def retire(self) -> None:
         """Closes the socket that was given up, so that two never live side by side."""

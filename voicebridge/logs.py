@@ -55,7 +55,7 @@ _SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
     # name=value, name: value, 'name': 'value', ('name', b'value'), \"name\":\"value\"
     (
         re.compile(
-            rf"(?i)((?:{_SECRET_WORDS})(?:[\\\"']*\s*(?:[=:]|%3d)|[\\\"']+\s*,)\s*)(?:b(?=[\"']))?"
+            rf"(?i)((?:{_SECRET_WORDS})(?:[\\\"']*\s*(?:[=:]|%3d)|[\\\"']+\s*,)\s*)(?:b(?=\\*[\"']))?"
             r"(?:\\*\"[^\"]*\"?|\\*'[^']*'?"
             r"|(?!\[hidden|bearer|basic|wss?://)[^\s&\"'<>,;)\]}]+)"
         ),

@@ -12,9 +12,18 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from urllib.parse import SplitResult, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -176,6 +185,16 @@ class Settings(BaseSettings):
             raise ValueError("must start with https:// (or http:// for the emulator)")
         return url
 
+    @model_validator(mode="after")
+    def _no_key_in_clear(self) -> Self:
+        url = urlsplit(self.api_url)
+        if url.scheme == "http" and not self.allow_insecure_media and not _is_loopback(url):
+            raise ValueError(
+                "VOICEBRIDGE_API_URL: http:// would send the API key in clear text; use https://, "
+                "or for an emulator on another host set VOICEBRIDGE_ALLOW_INSECURE_MEDIA=true"
+            )
+        return self
+
     @field_validator("media_hosts")
     @classmethod
     def _host_names(cls, hosts: str) -> str:
@@ -254,6 +273,11 @@ def _split(secret: SecretStr) -> list[SecretStr]:
     return [SecretStr(part) for part in parts if part]
 
 
+def _is_loopback(url: SplitResult) -> bool:
+    host = url.hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
 def known_keys() -> list[str]:
     """Every environment variable that means something."""
     keys = []
@@ -319,7 +343,9 @@ def _explain(error: ValidationError) -> str:
         key = PREFIX + "__".join(str(part) for part in problem["loc"]).upper()
         # A key read from .env keeps the prefix in its location.
         key = key.replace(PREFIX + PREFIX, PREFIX)
-        if problem["loc"] and problem["loc"][-1] in GROUPS:
+        if not problem["loc"]:
+            lines.append(problem["msg"].removeprefix("Value error, "))
+        elif problem["loc"][-1] in GROUPS:
             lines.append(_of_group(str(problem["loc"][-1])))
         elif problem["type"] == "extra_forbidden":
             lines.append(f"{key} is not a setting{_suggest(key, known)}")

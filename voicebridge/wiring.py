@@ -16,7 +16,8 @@ from voicebridge.bridge import Bridge, BridgeConfig
 from voicebridge.clock import Clock, LoopClock
 from voicebridge.core.watchdog import Limits
 from voicebridge.driver import Driver
-from voicebridge.errors import ProviderError
+from voicebridge.errors import BotLoadError, ProviderError
+from voicebridge.logs import redact
 from voicebridge.metrics import Metrics
 from voicebridge.pilotstatus.api import PilotStatusApi
 from voicebridge.pilotstatus.media import MediaDialer
@@ -122,7 +123,12 @@ async def open_bridge(
                 ringing_poll_seconds=settings.call.ringing_poll_seconds,
             ),
         )
-        await bridge.start()
+        try:
+            await bridge.start()
+        except Exception as error:
+            raise BotLoadError(
+                f"the bot's start() failed: {type(error).__name__}: {redact(str(error))}"
+            ) from error
         watches = [
             asyncio.create_task(_watch_lag(clock, metrics), name="lag"),
             asyncio.create_task(_watch_key(api), name="key"),

@@ -13,7 +13,7 @@ from tests.calls.scripted import Scripted, ended_at, errors, hang_up, listen, wr
 from tests.calls.speech import clip, find, voiced
 from tests.calls.talker import now
 from voicebridge import Bot, Call
-from voicebridge.errors import CallEnded
+from voicebridge.errors import BotLoadError, CallEnded
 from voicebridge.testing import run_virtual
 from voicebridge.testing.world import open_world
 
@@ -198,7 +198,7 @@ def test_a_bot_that_cannot_start_stops_the_start() -> None:
             raise RuntimeError("no model")
 
     async def scenario() -> None:
-        with pytest.raises(RuntimeError, match="no model"):
+        with pytest.raises(BotLoadError, match="no model"):
             async with open_world(Broken()):
                 raise AssertionError("must not get here")
 

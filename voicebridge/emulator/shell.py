@@ -86,7 +86,11 @@ def _greet(emulator: Emulator, config: EmulatorConfig, secret: str, console: Con
                 markup=False,
                 soft_wrap=True,
             )
-    console.print("  voicebridge serve --bot echo", highlight=False)
+    port = httpx.URL(config.webhook_url or "").port
+    console.print(
+        "  voicebridge serve --bot echo" + (f" --port {port}" if port not in (None, 8080) else ""),
+        highlight=False,
+    )
     console.print("\nIn a third, a customer who calls (or start with --ring):\n", highlight=False)
     console.print(
         f"  curl -X POST {emulator.api_url}/emulator/calls"

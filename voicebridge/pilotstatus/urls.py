@@ -79,7 +79,7 @@ def _is_secure(scheme: str, allow_insecure: bool) -> bool:
     if scheme == "ws://" and allow_insecure:
         return False
     raise MediaUrlRefused(
-        "the media URL is not wss://; for an emulator set VOICEBRIDGE_ALLOW_INSECURE_MEDIA=true"
+        "the media URL is not encrypted; for an emulator set VOICEBRIDGE_ALLOW_INSECURE_MEDIA=true"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 from typing import TYPE_CHECKING
 
@@ -89,13 +90,19 @@ async def run_server(settings: Settings, bot: Bot) -> None:
             probe.cancel()
             signals.cancel()
             await asyncio.gather(probe, return_exceptions=True)
+    if running.bridge.abandoned:
+        # asyncio would wait for ever for a bot that takes no cancellation.
+        _log.error("bots that do not end are left behind; the process ends now")
+        logging.shutdown()
+        os._exit(1)
 
 
 def _warn(settings: Settings) -> None:
     if settings.effective_signature_mode != "required":
         _log.warning(
             "webhook signatures are not required: every event is confirmed with the API "
-            "before it is acted upon; set VOICEBRIDGE_WEBHOOK_SECRET"
+            "before it is acted upon; set VOICEBRIDGE_WEBHOOK_SECRET, and leave "
+            "VOICEBRIDGE_SIGNATURE_MODE unset"
         )
     if settings.allow_insecure_media:
         _log.warning("VOICEBRIDGE_ALLOW_INSECURE_MEDIA is on: for the emulator only")
