@@ -26,6 +26,7 @@ LAYERS = [
     {"feed", "line", "listening", "call", "provider", "opening"},
     {"sampling", "services"},
     {"leg"},
+    {"summary"},
     {"bridge", "botspec"},
     {"settings"},
     {"wiring"},

@@ -24,7 +24,7 @@ from voicebridge.testing import VirtualClock, run_virtual
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from voicebridge.bridge import CallSummary
+    from voicebridge.summary import CallSummary
 
 NUMBER = "+5511999990000"
 

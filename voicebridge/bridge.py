@@ -15,16 +15,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from voicebridge.call import Bot, CallFacts
-from voicebridge.core.lifecycle import State
 from voicebridge.errors import CallStateError, ProviderError
 from voicebridge.leg import Leg
-from voicebridge.logs import call_id, redact
+from voicebridge.logs import call_id
 from voicebridge.pilotstatus.models import CallStatus, Direction
 from voicebridge.pilotstatus.webhooks import CallEvent, CallEventKind
+from voicebridge.summary import CallSummary, result_of, summarise
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
-    from datetime import datetime
 
     from voicebridge.pilotstatus.models import CallDetails
     from voicebridge.services import Services
@@ -43,15 +42,6 @@ CLOSE_LIMIT = 15.0
 OPERATOR_PATIENCE = 1.0
 #: How long a bot may take to close what its calls shared.
 BOT_CLOSE_LIMIT = 10.0
-#: Reasons of the label ``result``; a bot's own words become ``hangup``.
-RESULTS = frozenset(
-    {
-        "bot", "bot_error", "caller", "completed", "deaf", "duplicate", "error", "failed",
-        "max_duration", "media_lost", "media_refused", "media_unavailable",
-        "media_unsupported", "missed", "no_answer", "not_ringing", "operator", "rejected",
-        "shutdown", "silence", "taken", "unanswered", "unconfirmed",
-    }
-)  # fmt: skip
 
 _log = logging.getLogger(__name__)
 
@@ -63,40 +53,6 @@ class BridgeConfig:
     max_calls: int = 50
     stale_ring_seconds: float = 45.0
     ringing_poll_seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class CallSummary:
-    """One call for people: numbers masked, no secrets."""
-
-    id: str
-    external_id: str | None
-    direction: str
-    state: str
-    bot: str
-    caller: str | None
-    called: str | None
-    started_at: datetime
-    duration_seconds: float
-    reason: str | None
-    answer_ms: int | None
-    first_audio_ms: int | None
-    reconnects: int
-    frames: Mapping[str, int]
-    lead_ms: Mapping[str, float]
-
-    def as_dict(self) -> dict[str, object]:
-        """JSON-ready."""
-        values: dict[str, object] = {name: getattr(self, name) for name in self.__slots__}
-        values["started_at"] = self.started_at.isoformat()
-        values["frames"] = dict(self.frames)
-        values["lead_ms"] = dict(self.lead_ms)
-        return values
-
-
-def mask(number: str | None) -> str | None:
-    """A phone number as people may see it: its last two digits."""
-    return None if number is None else "…" + number[-2:]
 
 
 class Bridge:
@@ -276,17 +232,19 @@ class Bridge:
         self._bury(ids)
         self._live.discard(leg)
         self._settle()
-        summary = self._summarise(leg)
+        summary = summarise(leg, self._clock.now())
         if leg.reason != "duplicate":
             self._recent.appendleft((frozenset(ids), summary))
         metrics = self._services.metrics
-        metrics.calls_total.labels(direction=leg.facts.direction, result=_result(leg.reason)).inc()
+        metrics.calls_total.labels(
+            direction=leg.facts.direction, result=result_of(leg.reason)
+        ).inc()
         if summary.first_audio_ms is not None:
             metrics.first_audio_seconds.observe(summary.first_audio_ms / 1000)
         _log.info(
             "call ended",
             extra={
-                "reason": _result(leg.reason),
+                "reason": result_of(leg.reason),
                 "seconds": summary.duration_seconds,
                 "answer_ms": summary.answer_ms,
                 "first_audio_ms": summary.first_audio_ms,
@@ -392,7 +350,7 @@ class Bridge:
             self._settle()
         if self._closing:
             leg.hang_up("shutdown", within=0.0)
-        return self._summarise(leg)
+        return summarise(leg, self._clock.now())
 
     async def hangup(self, call_id: str) -> bool:
         """Ends a live call within a second or so; False where there is none of that id."""
@@ -407,40 +365,14 @@ class Bridge:
     def summaries(self) -> list[CallSummary]:
         """Live calls, oldest first, then the latest two hundred that ended, newest first."""
         live = sorted(self._live, key=lambda leg: leg.times.signalled)
-        return [*map(self._summarise, live), *(summary for _, summary in self._recent)]
+        now = self._clock.now()
+        return [*(summarise(leg, now) for leg in live), *(summary for _, summary in self._recent)]
 
     def summary(self, call_id: str) -> CallSummary | None:
         """One call by any id it is known by."""
         if (leg := self._legs.get(call_id)) is not None:
-            return self._summarise(leg)
+            return summarise(leg, self._clock.now())
         return next((summary for ids, summary in self._recent if call_id in ids), None)
-
-    def _summarise(self, leg: Leg) -> CallSummary:
-        times, line = leg.times, leg.line
-        stats = line.session.stats
-        end = times.ended if times.ended is not None else self._clock.now()
-        return CallSummary(
-            id=leg.facts.id,
-            external_id=leg.facts.external_id,
-            direction=leg.facts.direction,
-            state=State.ENDED if times.ended is not None else leg.lifecycle.state,
-            bot=leg.bot_name,
-            caller=mask(leg.facts.caller),
-            called=mask(leg.facts.called),
-            started_at=leg.facts.started_at,
-            duration_seconds=round(end - times.signalled, 3),
-            reason=None if leg.reason is None else redact(leg.reason),
-            answer_ms=_ms(times.signalled, times.accepted),
-            first_audio_ms=_ms(times.signalled, line.first_audio_at),
-            reconnects=line.reconnects,
-            frames={
-                "sent": stats.frames_sent,
-                "received": stats.frames_received,
-                "late": stats.late,
-                "lost": stats.lost,
-            },
-            lead_ms={"mean": round(stats.lead_ms_mean, 1), "max": round(stats.lead_ms_max, 1)},
-        )
 
     # Background.
 
@@ -487,11 +419,3 @@ def _offer_of(call: CallDetails) -> CallEvent:
         callback_data=None,
         trusted=True,
     )
-
-
-def _result(reason: str | None) -> str:
-    return reason if reason in RESULTS else "hangup"
-
-
-def _ms(start: float, end: float | None) -> int | None:
-    return None if end is None else round((end - start) * 1000)

@@ -20,9 +20,9 @@ from voicebridge.errors import ConfigError, VoicebridgeError
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from voicebridge.bridge import CallSummary
     from voicebridge.doctor import Finding
     from voicebridge.settings import Settings
+    from voicebridge.summary import CallSummary
 
 T = TypeVar("T")
 

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from voicebridge.bridge import CallSummary
     from voicebridge.call import Bot
     from voicebridge.clock import Clock
     from voicebridge.line import MediaConnector
     from voicebridge.settings import Settings
+    from voicebridge.summary import CallSummary
 
 _E164 = re.compile(r"\+?[1-9][0-9]{7,14}")
 #: Without webhooks the status is all we see of the other side: ask often.

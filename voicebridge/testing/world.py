@@ -38,9 +38,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from starlette.applications import Starlette
 
-    from voicebridge.bridge import Bridge, CallSummary
+    from voicebridge.bridge import Bridge
     from voicebridge.call import Bot
     from voicebridge.emulator.calls import EmulatedCall
+    from voicebridge.summary import CallSummary
 
     Pcm = npt.NDArray[np.int16]
 
