@@ -37,6 +37,9 @@ _EARLY: Final = _TICK / 2
 _MIN_LEAD: Final = 0.020
 """A stream that runs short is waited for while the lead stays above this."""
 _LATE_MS: Final = 20.0
+_WATCHED: Final = 50
+"""Ticks after the alignment, a second of them, that must bear it out."""
+_SLACK: Final = 0.001
 _INSTANT: Final = 1e-6
 """Two instants nearer than this are one: float seconds of a clock."""
 
@@ -81,6 +84,9 @@ class Pacer:
         self.until = 0.0
         self._anchored_at = 0.0
         self._aligned = True
+        self._phase = 0.0
+        self._watched = _WATCHED
+        self._least_late = _TICK
         self._waiting = False
         """The message that is due waits for its writer."""
         self._free_since = 0.0
@@ -125,6 +131,8 @@ class Pacer:
             self._dry = 0.0
         if not self._aligned and now > self._anchored_at:
             self._align(now)
+        elif self._watched < _WATCHED:
+            self._watch_phase(now)
         if self._draining is not None:
             self._drain_on(self._draining, now)
         elif self.until - now <= self._send_at:
@@ -179,6 +187,21 @@ class Pacer:
         shift = (now - self._anchored_at) % _TICK
         if _INSTANT < shift < _TICK - _INSTANT:
             self.until += shift
+        self._phase = now
+        self._watched = 0
+        self._least_late = _TICK
+
+    def _watch_phase(self, now: float) -> None:
+        """Corrects an alignment to a tick that was late itself, once ticks have shown it.
+
+        Left alone, a grid that lies half a tick beside the ticks is met now before and now
+        after by their small jitter, and messages leave 20 ms early and late in turn.
+        """
+        self._watched += 1
+        self._least_late = min(self._least_late, (now - self._phase + _SLACK) % _TICK)
+        if self._watched == _WATCHED and self._least_late > 2 * _SLACK:
+            # Never earlier than the far end plays: the grid was moved later by less than this.
+            self.until += self._least_late - _SLACK
 
     def _send_due(self, now: float) -> None:
         for _ in range(self._at_once):
