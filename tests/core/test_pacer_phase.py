@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -24,7 +25,7 @@ def test_messages_leave_each_60_ms_and_not_early_and_late_in_turn(
         now = 0.007 + tick * 0.020 + late / 1000
         session.tick(now)
         sends += [now] * len(session.to_send())
-    gaps = [later - earlier for earlier, later in zip(sends, sends[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(sends)]
     off_beat = sum(abs(gap - 0.060) > 0.012 for gap in gaps)
     assert off_beat <= 10, "half a tick beside the ticks every second one would be"
     assert session.stats.late == 0
