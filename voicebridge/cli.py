@@ -169,8 +169,10 @@ def demo(
     (stereo: caller left, bot right) and report.html.
     """
     from voicebridge.lab.demo import run_demo
+    from voicebridge.logs import configure
 
     console = Console(stderr=True) if as_json else out
+    configure("warning", json=False, stream=sys.stderr)
     report = run_demo(bot or "echo", caller, out_dir, console=console)
     if as_json:
         _print_json(report.as_dict())

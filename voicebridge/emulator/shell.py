@@ -58,6 +58,10 @@ async def run_emulator(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with Emulator(config) as emulator, asyncio.TaskGroup() as tasks:
+        speech = built_in_audio()
+        emulator.script_outbound(
+            lambda number: CallerScript(audio=speech, number=number, hangup_after=_HANGUP_AFTER)
+        )
         _greet(emulator, config, secret, console)
         shown = tasks.create_task(_show_calls(emulator, console))
         ringing = tasks.create_task(_ring_once(emulator, webhook_url, console)) if ring else None
