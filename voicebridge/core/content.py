@@ -93,6 +93,11 @@ class ContentWatch:
                 self._look(bytes(pending[index * _WINDOW : (index + 1) * _WINDOW]))
         del pending[: whole * _WINDOW]
 
+    @property
+    def undecided(self) -> bool:
+        """Whether nothing that was looked at was evidence of any layout."""
+        return not self._votes
+
     def _judge(self) -> Content | None:
         total = self._votes.total()
         if total < _ENOUGH or self._loudest < _VARIED * self._quietest:

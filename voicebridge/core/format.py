@@ -40,6 +40,8 @@ _HANGOVER: Final = 0.120
 """After the last sound; phones go on sending for longer than this."""
 _GIVE_UP: Final = 60.0
 """Seconds of arriving audio; a caller who says nothing may send none for long."""
+_EXPECTED: Final = 10.0
+"""The same where the pace is our own: then only a few odd layouts are left to be it."""
 _CONTIGUOUS: Final = 0.150
 
 
@@ -121,6 +123,9 @@ class FormatDetector:
             self._sounded_at = now
         self._sounding.arrive(now, len(data), counts=now - self._sounded_at <= _HANGOVER)
         self._quiet.arrive(now, len(data), counts=0 < loudness < _SOUNDING)
+        if self._arriving > _EXPECTED and self._as_expected():
+            self.settled = True
+            return None
         found, evidence = self._find()
         if found is None or found != self._candidate:
             self._candidate = found
@@ -129,6 +134,13 @@ class FormatDetector:
             return None
         self.settled = True
         return self._become(found)
+
+    def _as_expected(self) -> bool:
+        """The bytes come at our own pace, and no window of them spoke for another layout."""
+        pace = self._sounding.bytes_per_second() or self._quiet.bytes_per_second()
+        if pace is None or not self._watch.undecided:
+            return False
+        return abs(pace / self.format.bytes_per_second - 1) <= _TOLERANCE
 
     def _become(self, found: WireFormat) -> WireFormat | None:
         changed = found != self.format
