@@ -249,6 +249,7 @@ class Bridge:
                 "answer_ms": summary.answer_ms,
                 "first_audio_ms": summary.first_audio_ms,
                 "reconnects": summary.reconnects,
+                "frames_dropped": leg.feed.dropped_frames,
                 **{f"frames_{name}": value for name, value in summary.frames.items()},
             },
         )

@@ -195,7 +195,7 @@ class Leg:
         if self._confirm:
             await self._confirm_ringing()
         self.lifecycle.command(Command.ANSWER)
-        now = self.times.accept_sent = self._clock.now()
+        now = self._clock.now()
         # A stale ring that was confirmed just now still rings: it gets a short while.
         deadline = now + max(self._config.ring_seconds - self._ring_age, 5.0)
         try:

@@ -55,7 +55,6 @@ class LegTimes:
     """Instants on the monotonic clock, None where they did not come."""
 
     signalled: float
-    accept_sent: float | None = None
     accepted: float | None = None
     media_open: float | None = None
     ended: float | None = None

@@ -22,6 +22,11 @@ from voicebridge.errors import CallStateError, FeatureNotSupported
 from voicebridge.testing import run_virtual
 from voicebridge.testing.world import World, open_world
 
+FORGED: dict[str, object] = {
+    "event": "call.ringing", "callId": "call_forged", "externalCallId": None,
+    "direction": "INBOUND", "status": "RINGING", "from": None, "to": None,
+    "timestamp": "2026-01-01T00:00:00Z",
+}  # fmt: skip
 PROMPT = "https://cdn.example.com/sorry.mp3"
 
 
@@ -245,12 +250,7 @@ def test_unsigned_events_are_only_hints() -> None:
         bot = Waiter()
         behaviour = Behaviour(webhooks=WebhookBehaviour(signature="off"))
         async with open_world(bot, behaviour, webhook_secret="") as world:
-            forged: dict[str, object] = {
-                "event": "call.ringing", "callId": "call_forged", "externalCallId": None,
-                "direction": "INBOUND", "status": "RINGING", "from": None, "to": None,
-                "timestamp": "2026-01-01T00:00:00Z",
-            }  # fmt: skip
-            assert await post(world, forged) == 200
+            assert await post(world, FORGED) == 200
             await asyncio.sleep(5)
             assert count(world, "accept") == 0
             assert bot.started == 0
@@ -258,7 +258,7 @@ def test_unsigned_events_are_only_hints() -> None:
             call = await world.ring(hangup_after=None)
             await asyncio.sleep(3)
             assert bot.started == 1
-            end = forged | {"event": "call.ended", "callId": call.id, "status": "COMPLETED"}
+            end = FORGED | {"event": "call.ended", "callId": call.id, "status": "COMPLETED"}
             assert await post(world, end) == 200
             await asyncio.sleep(3)
             assert world.bridge.active == 1

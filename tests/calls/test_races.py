@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.calls.speech import clip, find, voiced
-from tests.calls.test_control import PROMPT, Greeter, Waiter, count, post
+from tests.calls.test_control import FORGED, PROMPT, Greeter, Waiter, count, post
 from voicebridge import Bot, Call
 from voicebridge.emulator.behaviour import (
     Behaviour,
@@ -143,12 +143,7 @@ def test_an_unproven_offer_is_looked_at_before_it_is_turned_away() -> None:
         async with open_world(Waiter(), behaviour, webhook_secret="", max_calls=1) as world:
             await world.ring()
             await asyncio.sleep(3)
-            forged: dict[str, object] = {
-                "event": "call.ringing", "callId": "call_forged", "externalCallId": None,
-                "direction": "INBOUND", "status": "RINGING", "from": None, "to": None,
-                "timestamp": "2026-01-01T00:00:00Z",
-            }  # fmt: skip
-            assert await post(world, forged) == 200
+            assert await post(world, FORGED) == 200
             await asyncio.sleep(3)
             assert count(world, "reject") == 0
             second = await world.ring()

@@ -11,7 +11,7 @@ ENDED absorbs everything.
     NEW ──offered──> RINGING ──answer──> ANSWERING ──media_open──> LIVE
      └───dial──────> RINGING ──answered─────^            ^          │ media_lost
                         │                                └─ RECONNECTING
-                        └── reject, hangup ──> ENDING ──terminated──> ENDED
+                        └────── hangup ──────> ENDING ──terminated──> ENDED
 
 Terminal statuses of the provider (REJECTED, COMPLETED, FAILED, MISSED) are never left,
 whatever arrives later (docs.pilotstatus.com.br, Calls API reference, call object).
@@ -51,7 +51,6 @@ class Command(StrEnum):
 
     DIAL = "dial"
     ANSWER = "answer"
-    REJECT = "reject"
     HANGUP = "hangup"
 
 
@@ -70,7 +69,6 @@ TABLE: dict[State, dict[Signal | Command, State]] = {
         _G.ANSWERED: _S.ANSWERING,
         _G.OVER: _S.ENDED,
         _C.ANSWER: _S.ANSWERING,
-        _C.REJECT: _S.ENDING,
         _C.HANGUP: _S.ENDING,
     },
     _S.ANSWERING: {
@@ -130,8 +128,3 @@ class Lifecycle:
             self.state = following
             return
         raise CallStateError(f"cannot {command} a call that is {self.state}")
-
-    @property
-    def over(self) -> bool:
-        """Whether the call is ending or has ended: no new audio, no new bot."""
-        return self.state in (State.ENDING, State.ENDED)
